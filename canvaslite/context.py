@@ -1,0 +1,152 @@
+"""`Context`: the run of a task as the task itself sees it (``task.request``), and the stack of runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: Headers RabbitMQ adds when it dead-letters; sent again they would look like a cycle to it.
+X_DEATH_HEADERS = frozenset({
+    'x-death', 'x-first-death-exchange', 'x-first-death-queue', 'x-first-death-reason',
+    'x-last-death-exchange', 'x-last-death-queue', 'x-last-death-reason',
+})
+
+#: Message headers that belong to the protocol but are no attribute of a context.
+_PROTOCOL_ONLY = frozenset({'lang', 'task', 'argsrepr', 'kwargsrepr', 'compression'})
+
+
+class Context:
+    """What a task may know of the message it runs for.
+
+    Attributes that the message did not set have the class's value. A context made without a
+    message (`Context()`) is what ``task.request`` shows when the task is called directly.
+    """
+
+    _children: list[Any] | None = None
+    _protected = 0
+    args: Any = None
+    kwargs: Any = None
+    callbacks: Any = None
+    errbacks: Any = None
+    chain: Any = None
+    chord: Any = None
+    called_directly = True
+    correlation_id: str | None = None
+    delivery_info: dict[str, Any] | None = None
+    eta: str | None = None
+    expires: Any = None
+    group: str | None = None
+    group_index: int | None = None
+    headers: dict[str, Any] | None = None
+    hostname: str | None = None
+    id: str | None = None
+    ignore_result = False
+    is_eager = False
+    logfile: str | None = None
+    loglevel: int | None = None
+    origin: str | None = None
+    parent_id: str | None = None
+    properties: dict[str, Any] | None = None
+    retries = 0
+    reply_to: str | None = None
+    replaced_task_nesting = 0
+    root_id: str | None = None
+    shadow: str | None = None
+    #: Old name of `group`.
+    taskset: str | None = None
+    timelimit: Any = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    utc: bool | None = None
+    stamped_headers: Any = None
+    stamps: Any = None
+
+    def __init__(self, *args: Mapping[str, Any] | Iterable[tuple[str, Any]], **kwargs: Any) -> None:
+        self.update(*args, **kwargs)
+        if self.headers is None:
+            self.headers = _custom_headers(dict(*args, **kwargs))
+
+    def update(self, *args: Mapping[str, Any] | Iterable[tuple[str, Any]], **kwargs: Any) -> None:
+        """Set attributes from a mapping; ``timelimit`` also sets the hard and the soft limit."""
+        values: dict[str, Any] = dict(*args, **kwargs)
+        self.__dict__.update(values)
+        if 'timelimit' in values:
+            limits = values['timelimit']
+            paired = isinstance(limits, (list, tuple)) and len(limits) >= 2
+            self.time_limit, self.soft_time_limit = (limits[0], limits[1]) if paired else (None, None)
+
+    def clear(self) -> None:
+        self.__dict__.clear()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return getattr(self, key, default)
+
+    def __repr__(self) -> str:
+        return f'<Context: {vars(self)!r}>'
+
+    def as_execution_options(self) -> dict[str, Any]:
+        """Options with which ``apply_async`` would send this run again."""
+        hard, soft = self.timelimit or (None, None)
+        options = {
+            'task_id': self.id,
+            'root_id': self.root_id,
+            'parent_id': self.parent_id,
+            'group_id': self.group,
+            'group_index': self.group_index,
+            'shadow': self.shadow,
+            'chord': self.chord,
+            'chain': self.chain,
+            'link': self.callbacks,
+            'link_error': self.errbacks,
+            'expires': self.expires,
+            'soft_time_limit': soft,
+            'time_limit': hard,
+            'headers': {name: value for name, value in (self.headers or {}).items() if name not in X_DEATH_HEADERS},
+            'retries': self.retries,
+            'reply_to': self.reply_to,
+            'replaced_task_nesting': self.replaced_task_nesting,
+            'origin': self.origin,
+        }
+        if self.stamps is not None and self.stamped_headers is not None:
+            options['stamped_headers'] = self.stamped_headers
+            options.update((name, value) for name, value in self.stamps.items() if name in self.stamped_headers)
+        return options
+
+    @property
+    def children(self) -> list[Any]:
+        """Results of the tasks that this run has sent."""
+        if self._children is None:
+            self._children = []
+        return self._children
+
+
+#: Computed once: asking the class for each header of each message would cost more than the run.
+_CONTEXT_NAMES = frozenset(vars(Context)) | _PROTOCOL_ONLY
+
+
+def _custom_headers(values: dict[str, Any]) -> dict[str, Any] | None:
+    custom = {name: value for name, value in values.items() if name not in _CONTEXT_NAMES}
+    return custom or None
+
+
+class RunStack(threading.local):
+    """Stack of what runs in this thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+
+    def push(self, item: Any) -> None:
+        self.stack.append(item)
+
+    def pop(self) -> Any:
+        """Remove and return the innermost; None when nothing runs."""
+        return self.stack.pop() if self.stack else None
+
+    @property
+    def top(self) -> Any:
+        """The innermost, or None."""
+        return self.stack[-1] if self.stack else None
+
+    def __len__(self) -> int:
+        return len(self.stack)

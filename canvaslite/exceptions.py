@@ -1,0 +1,254 @@
+"""Every exception and warning of canvaslite.
+
+::
+
+    Exception
+    ├── CeleryError                     base of what canvaslite raises on purpose
+    │   ├── TaskPredicate               raised by a task to choose its outcome
+    │   │   ├── Retry                   run again later
+    │   │   ├── Ignore                  leave no state behind
+    │   │   └── Reject                  hand the message back to the broker
+    │   ├── TaskError
+    │   │   ├── QueueNotFound, NotRegistered (also KeyError), AlreadyRegistered
+    │   │   ├── IncompleteStream, TimeoutError, MaxRetriesExceededError
+    │   │   └── TaskRevokedError, InvalidTaskError, ChordError
+    │   ├── ImproperlyConfigured        a setting is wrong; the message names it
+    │   └── SecurityError
+    ├── BackendError
+    │   ├── BackendGetMetaError
+    │   └── BackendStoreError
+    └── WorkerLostError, TimeLimitExceeded, SoftTimeLimitExceeded, Terminated   (billiard's)
+    SystemExit
+    ├── WorkerTerminate                 stop at once
+    └── WorkerShutdown                  stop when running tasks have ended
+
+The names are Celery's, so that ``except`` clauses keep their meaning after a migration.
+"""
+
+from __future__ import annotations
+
+import numbers
+from datetime import datetime
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded, WorkerLostError
+from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError, OperationalError
+
+__all__ = (
+    'CeleryWarning', 'AlwaysEagerIgnored', 'DuplicateNodenameWarning', 'DuplicateTaskNameWarning', 'FixupWarning',
+    'NotConfigured', 'SecurityWarning', 'UnknownSettingWarning', 'CPendingDeprecationWarning', 'CDeprecationWarning',
+    'CeleryError', 'TaskPredicate', 'Retry', 'Ignore', 'Reject', 'ImproperlyConfigured', 'SecurityError',
+    'TaskError', 'QueueNotFound', 'IncompleteStream', 'NotRegistered', 'AlreadyRegistered', 'TimeoutError',
+    'MaxRetriesExceededError', 'TaskRevokedError', 'InvalidTaskError', 'ChordError',
+    'BackendError', 'BackendGetMetaError', 'BackendStoreError',
+    'WorkerTerminate', 'WorkerShutdown', 'SoftTimeLimitExceeded', 'TimeLimitExceeded', 'WorkerLostError', 'Terminated',
+    'ContentDisallowed', 'DecodeError', 'EncodeError', 'OperationalError',
+)
+
+
+class CeleryWarning(UserWarning):
+    """Base of the warnings."""
+
+
+class AlwaysEagerIgnored(CeleryWarning):
+    """``send_task`` ignores ``task_always_eager``."""
+
+
+class DuplicateNodenameWarning(CeleryWarning):
+    """Two workers use the same node name."""
+
+
+class DuplicateTaskNameWarning(CeleryWarning):
+    """Two different functions were registered under one task name."""
+
+
+class FixupWarning(CeleryWarning):
+    """An adaptation to another framework could not be made."""
+
+
+class NotConfigured(CeleryWarning):
+    """The application has no configuration."""
+
+
+class SecurityWarning(CeleryWarning):
+    """Something that may be a security risk."""
+
+
+class UnknownSettingWarning(CeleryWarning):
+    """A setting that canvaslite does not know; the message names the nearest one it does."""
+
+
+class CPendingDeprecationWarning(PendingDeprecationWarning):
+    """Will be deprecated."""
+
+
+class CDeprecationWarning(DeprecationWarning):
+    """Is deprecated."""
+
+
+class CeleryError(Exception):
+    """Base of what canvaslite raises on purpose."""
+
+
+class TaskPredicate(CeleryError):
+    """Raised inside a task to choose its outcome."""
+
+
+class Retry(TaskPredicate):
+    """The task is to be run again later.
+
+    `exc` is the error that caused it, if any; `when` is the number of seconds to wait or the time to run at.
+    """
+
+    message: str | None = None
+    exc: BaseException | None = None
+    when: float | datetime | None = None
+
+    def __init__(self, message: str | None = None, exc: BaseException | str | None = None,
+                 when: float | datetime | None = None, is_eager: bool = False, sig: Any = None, **kwargs: Any) -> None:
+        self.message = message
+        self.excs: str | None
+        if isinstance(exc, str):
+            self.exc, self.excs = None, exc
+        else:
+            self.exc, self.excs = exc, (_repr_safely(exc) if exc is not None else None)
+        self.when = when
+        self.is_eager = is_eager
+        self.sig = sig
+        super().__init__(self, exc, when, **kwargs)
+
+    def humanize(self) -> str:
+        """When the retry will run, for people."""
+        if isinstance(self.when, numbers.Number):
+            return f'in {self.when}s'
+        return f'at {self.when}'
+
+    def __str__(self) -> str:
+        if self.message:
+            return self.message
+        if self.excs:
+            return f'Retry {self.humanize()}: {self.excs}'
+        return f'Retry {self.humanize()}'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.__class__, (self.message, self.exc, self.when)
+
+
+RetryTaskError = Retry
+
+
+class Ignore(TaskPredicate):
+    """The worker leaves the task's state as it is."""
+
+
+class Reject(TaskPredicate):
+    """The worker rejects the message, with `requeue` to have it delivered again."""
+
+    def __init__(self, reason: Any = None, requeue: bool = False) -> None:
+        self.reason = reason
+        self.requeue = requeue
+        super().__init__(reason, requeue)
+
+    def __repr__(self) -> str:
+        return f'reject requeue={self.requeue}: {self.reason}'
+
+
+class ImproperlyConfigured(CeleryError):
+    """A setting is missing or wrong."""
+
+
+class SecurityError(CeleryError):
+    """Signing or verification of messages failed."""
+
+
+class TaskError(CeleryError):
+    """Base of what concerns one task."""
+
+
+class QueueNotFound(KeyError, TaskError):
+    """A task is routed to a queue that is not in ``task_queues``."""
+
+
+class IncompleteStream(TaskError):
+    """The results are not all there yet."""
+
+
+class NotRegistered(KeyError, TaskError):
+    """No task of that name is known here."""
+
+    def __repr__(self) -> str:
+        return f'Task of kind {self} never registered, please make sure it is imported.'
+
+
+class AlreadyRegistered(TaskError):
+    """A task of that name is registered already."""
+
+
+class TimeoutError(TaskError):
+    """The operation took longer than the caller would wait."""
+
+
+class MaxRetriesExceededError(TaskError):
+    """The task was retried as often as it may be."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.task_args: Any = kwargs.pop('task_args', [])
+        self.task_kwargs: Any = kwargs.pop('task_kwargs', {})
+        super().__init__(*args, **kwargs)
+
+
+class TaskRevokedError(TaskError):
+    """The task was revoked; it has no result."""
+
+
+class InvalidTaskError(TaskError):
+    """The task message cannot be understood."""
+
+
+class ChordError(TaskError):
+    """A task in a chord's header failed, or the chord could not be joined."""
+
+
+class BackendError(Exception):
+    """The result store did not do what it was asked."""
+
+
+class BackendGetMetaError(BackendError):
+    """A result could not be read."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.task_id = kwargs.get('task_id', '')
+        super().__init__(*args)
+
+    def __repr__(self) -> str:
+        return f'{super().__repr__()} task_id:{self.task_id}'
+
+
+class BackendStoreError(BackendError):
+    """A result could not be written."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.state = kwargs.get('state', '')
+        self.task_id = kwargs.get('task_id', '')
+        super().__init__(*args)
+
+    def __repr__(self) -> str:
+        return f'{super().__repr__()} state:{self.state} task_id:{self.task_id}'
+
+
+class WorkerTerminate(SystemExit):
+    """The worker stops at once."""
+
+
+SystemTerminate = WorkerTerminate
+
+
+class WorkerShutdown(SystemExit):
+    """The worker stops when its running tasks have ended."""
+
+
+def _repr_safely(exc: object) -> str:
+    try:
+        return repr(exc)
+    except Exception as error:  # a repr of the user's own may fail
+        return f'<unrepresentable {type(exc).__name__}: {type(error).__name__}>'

@@ -1,0 +1,35 @@
+"""`Job`: what a worker's parent hands to the process or thread that runs a task."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+#: `Job.head` is the property list of an AMQP content header (flag words and values), exactly as it came.
+AMQP_PROPERTIES = 0
+#: `Job.head` is a pickled dict: ``headers``, ``properties``, ``content_type``, ``content_encoding``.
+KOMBU_PROPERTIES = 1
+
+
+class Verdict(NamedTuple):
+    """Why a task is not to be run: recorded as its outcome by whoever the job is given to.
+
+    The parent never touches the result store; it hands the job to a child with the verdict on it.
+    """
+
+    #: One of ``revoked``, ``expired``, ``terminated``, ``lost``, ``timelimit``, ``unknown``.
+    kind: str
+    #: ``lost``: the message for `WorkerLostError`. ``timelimit``: the limit in seconds.
+    #: ``terminated``: the signal's name. ``unknown``: the task's name.
+    detail: Any = None
+
+
+class Job(NamedTuple):
+    """One message to run, its body and headers still as bytes."""
+
+    form: int
+    head: bytes
+    body: bytes
+    exchange: str = ''
+    routing_key: str = ''
+    redelivered: bool = False
+    verdict: Verdict | None = None

@@ -1,0 +1,54 @@
+"""Every name that leaves the process.
+
+Celery and canvaslite processes share one broker and one result store; they agree
+because both use the names below. Nothing outside this file spells one of them.
+"""
+
+from __future__ import annotations
+
+# --- task messages -----------------------------------------------------------
+#: Value of the ``lang`` header: what marks a message as protocol 2.
+LANG = 'py'
+
+#: Headers of a protocol 2 task message, in the order in which we write them: the
+#: five that a worker's parent decides on come first, so that it can stop reading there.
+DECISIVE_HEADERS = ('id', 'task', 'eta', 'expires', 'timelimit')
+TASK_HEADERS = (
+    *DECISIVE_HEADERS, 'lang', 'shadow', 'group', 'group_index', 'retries', 'root_id', 'parent_id',
+    'argsrepr', 'kwargsrepr', 'origin', 'ignore_result', 'replaced_task_nesting', 'stamped_headers', 'stamps',
+)
+
+#: Keys of the third element of a protocol 2 body.
+EMBED_KEYS = ('callbacks', 'errbacks', 'chain', 'chord')
+
+# --- built-in tasks ------------------------------------------------------------
+BACKEND_CLEANUP = 'celery.backend_cleanup'
+CHORD_UNLOCK = 'celery.chord_unlock'
+ACCUMULATE = 'celery.accumulate'
+MAP = 'celery.map'
+STARMAP = 'celery.starmap'
+CHUNKS = 'celery.chunks'
+GROUP = 'celery.group'
+CHAIN = 'celery.chain'
+CHORD = 'celery.chord'
+
+# --- queues and exchanges --------------------------------------------------------
+DEFAULT_QUEUE = 'celery'
+PIDBOX_NAMESPACE = 'celery'
+EVENT_EXCHANGE = 'celeryev'
+
+# --- result store ------------------------------------------------------------------
+TASK_KEY_PREFIX = 'celery-task-meta-'
+GROUP_KEY_PREFIX = 'celery-taskset-meta-'
+CHORD_KEY_PREFIX = 'chord-unlock-'
+TASK_TABLE = 'celery_taskmeta'
+GROUP_TABLE = 'celery_tasksetmeta'
+
+#: Suffixes of a chord's keys beside its group key (Celery 5.7's layout).
+JOIN_PARTS, JOIN_EXTRA, JOIN_SIZE, JOIN_SEEN, JOIN_CLAIM = '.j', '.t', '.s', '.d', '.c'
+#: Value of the claim key once the body is out.
+JOIN_DONE = 'done'
+
+#: Modules under which our own exceptions are stored, so that Celery can rebuild them.
+CELERY_EXCEPTIONS_MODULE = 'celery.exceptions'
+OUR_EXCEPTIONS_MODULE = 'canvaslite.exceptions'
