@@ -1,0 +1,77 @@
+"""The app of the integration tests; which package and which servers, the environment says."""
+
+import importlib
+import os
+import time
+
+package = importlib.import_module(os.environ.get('CANVAS_PACKAGE', 'canvaslite'))
+app = package.Celery('proj', broker=os.environ['BROKER'], backend=os.environ.get('BACKEND'))
+app.conf.update(
+    task_default_queue=os.environ.get('QUEUE', 'proj'),
+    broker_connection_retry_on_startup=True,
+    task_acks_late=os.environ.get('ACKS_LATE') == '1',
+    worker_prefetch_multiplier=int(os.environ.get('PREFETCH', '4')),
+)
+
+
+@app.task
+def add(x, y):
+    return x + y
+
+
+@app.task
+def identity(x):
+    return x
+
+
+@app.task
+def collect(values):
+    return list(values)
+
+
+@app.task
+def total(values):
+    return sum(values)
+
+
+@app.task
+def constant():
+    return 'constant'
+
+
+@app.task
+def fail(message='wrong'):
+    raise ValueError(message)
+
+
+@app.task
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task
+def record(path, value):
+    """Append `value` to the file at `path`, to count runs."""
+    with open(path, 'a') as file:
+        file.write(f'{value}\n')
+    return value
+
+
+@app.task(bind=True, max_retries=3, default_retry_delay=0)
+def succeed_after(self, failures):
+    if self.request.retries < failures:
+        raise self.retry(countdown=0)
+    return self.request.retries
+
+
+@app.task(bind=True)
+def describe_request(self):
+    request = self.request
+    return {name: getattr(request, name) for name in (
+        'id', 'root_id', 'parent_id', 'group', 'retries', 'reply_to', 'correlation_id', 'hostname', 'delivery_info')}
+
+
+@app.task
+def crash():
+    os._exit(70)
