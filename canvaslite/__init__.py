@@ -1,0 +1,74 @@
+"""canvaslite: tasks and canvases over AMQP, compatible with Celery.
+
+The public names are loaded on first use, so that ``import canvaslite`` costs nothing and a process that
+only sends tasks never loads the worker. Tools see the same names through the imports under ``TYPE_CHECKING``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from canvaslite.version import __version__
+
+if TYPE_CHECKING:
+    from canvaslite import exceptions, signals, states
+    from canvaslite.app.application import Celery
+    from canvaslite.app.declare import shared_task
+    from canvaslite.app.report import bugreport
+    from canvaslite.app.task import Task
+    from canvaslite.canvas import (
+        Signature,
+        StampingVisitor,
+        chain,
+        chord,
+        chunks,
+        group,
+        maybe_signature,
+        signature,
+        subtask,
+        xmap,
+        xstarmap,
+    )
+    from canvaslite.current import app_or_default, current_app, current_task
+    from canvaslite.utils.uuid import uuid
+
+__all__ = (
+    # the application and its tasks
+    'Celery', 'Task', 'shared_task', 'current_app', 'current_task', 'app_or_default', 'bugreport',
+    # canvases
+    'Signature', 'signature', 'maybe_signature', 'subtask', 'chain', 'group', 'chord', 'chunks', 'xmap', 'xstarmap',
+    'StampingVisitor',
+    # vocabulary
+    'states', 'exceptions', 'signals', 'uuid', '__version__',
+)
+
+#: Where each public name lives. A module stands for itself.
+_HOMES = {
+    'Celery': 'canvaslite.app.application',
+    'shared_task': 'canvaslite.app.declare',
+    'bugreport': 'canvaslite.app.report',
+    'Task': 'canvaslite.app.task',
+    'current_app': 'canvaslite.current',
+    'current_task': 'canvaslite.current',
+    'app_or_default': 'canvaslite.current',
+    **dict.fromkeys(('Signature', 'signature', 'maybe_signature', 'subtask', 'chain', 'group', 'chord', 'chunks',
+                     'xmap', 'xstarmap', 'StampingVisitor'), 'canvaslite.canvas'),
+    'uuid': 'canvaslite.utils.uuid',
+}
+_MODULES = frozenset({'states', 'exceptions', 'signals'})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = import_module(f'canvaslite.{name}')
+    else:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
