@@ -1,0 +1,5 @@
+"""The ``canvaslite`` command."""
+
+from canvaslite.cli.root import main
+
+__all__ = ('main',)
