@@ -1,0 +1,184 @@
+"""Arguments as text for logs and monitors: short, never raising, never deeper than asked.
+
+The text is what Celery's workers and monitors show: strings in single quotes with nothing escaped but the
+quote, ``...`` where something was left out, and every bracket closed. Plain arguments take a short way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from numbers import Number
+from typing import Any
+
+__all__ = ('represent_args', 'represent_kwargs', 'saferepr')
+
+#: Types whose own repr is safe, short and what we want to show.
+_PLAIN = frozenset({int, float, bool, type(None), str})
+#: A string longer than this is cut before it is looked at.
+_LONG = 256
+
+
+def represent_args(args: Any, maxlen: int, maxlevels: int = 3) -> str:
+    """`saferepr` of positional arguments."""
+    if not args:
+        return '()' if args.__class__ is tuple else '[]' if args.__class__ is list else saferepr(args, maxlen, maxlevels)
+    if len(args) < 64 and _PLAIN.issuperset(map(type, args)):
+        for value in args:
+            if value.__class__ is str and len(value) > _LONG:
+                break
+        else:
+            text = repr(args)
+            if len(text) < maxlen and '\\' not in text and '"' not in text:
+                return text
+    return saferepr(args, maxlen, maxlevels)
+
+
+def represent_kwargs(kwargs: Any, maxlen: int, maxlevels: int = 3) -> str:
+    """`saferepr` of keyword arguments."""
+    if not kwargs and kwargs.__class__ is dict:
+        return '{}'
+    if len(kwargs) < 64 and kwargs.__class__ is dict and _PLAIN.issuperset(map(type, kwargs.values())):
+        for name, value in kwargs.items():
+            if name.__class__ is not str or (value.__class__ is str and len(value) > _LONG):
+                break
+        else:
+            text = repr(kwargs)
+            if len(text) < maxlen and '\\' not in text and '"' not in text:
+                return text
+    return saferepr(kwargs, maxlen, maxlevels)
+
+
+def saferepr(value: Any, maxlen: int | None = None, maxlevels: int | None = 3) -> str:
+    """Text for `value`, of about `maxlen` characters at most, with at most `maxlevels` levels of brackets.
+
+    Anything whose own repr raises is shown as unrepresentable.
+    """
+    writer = _Writer(maxlen, maxlevels or 0)
+    with contextlib.suppress(_Full):  # the brackets are closed already
+        writer.write_value(value, 0)
+    return ''.join(writer.parts)
+
+
+class _Full(Exception):
+    """The text has become as long as it may."""
+
+
+class _Writer:
+    """Writes one value, counting down how many characters are left."""
+
+    __slots__ = ('left', 'maxlevels', 'open', 'parts')
+
+    def __init__(self, maxlen: int | None, maxlevels: int) -> None:
+        self.parts: list[str] = []
+        self.left = maxlen
+        self.maxlevels = maxlevels
+        #: Containers that are being written, to notice one inside itself.
+        self.open: set[int] = set()
+
+    def write_value(self, value: Any, level: int) -> None:
+        if isinstance(value, (str, bytes)):
+            self.write(_quote(value, self.left))
+        elif isinstance(value, Number) and not isinstance(value, Decimal):
+            self.write_text(str(value))
+        elif isinstance(value, (dict, tuple, list, set, frozenset)):
+            self.write_container(value, level)
+        else:
+            self.write_text(_repr(value))
+
+    def write_container(self, value: Any, level: int) -> None:
+        if not value and isinstance(value, (set, frozenset)):
+            self.write_text(f'{type(value).__name__}()')
+            return
+        start, end = _brackets(value)
+        if self.maxlevels and level >= self.maxlevels:
+            self.write(f'{start}...{end}')
+            return
+        if id(value) in self.open:
+            self.write(f'<Recursion on {type(value).__name__} with id={id(value)}>')
+            return
+        self.write(start)
+        self.open.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                self.write_pairs(value, level + 1)
+            else:
+                self.write_members(value, level + 1)
+        finally:  # also when the text is full: what was opened is closed
+            self.open.discard(id(value))
+            self.append(end)
+
+    def write_members(self, members: Iterable[Any], level: int) -> None:
+        separator = ''
+        for member in members:
+            if separator:
+                self.write(separator)
+            self.write_value(member, level)
+            separator = ', '
+
+    def write_pairs(self, mapping: Mapping[Any, Any], level: int) -> None:
+        separator = ''
+        for key, member in mapping.items():
+            if separator:
+                self.write(separator)
+            self.check_space()
+            self.append(saferepr(key, self.left, self.maxlevels))
+            self.write(': ')
+            self.write_value(member, level)
+            separator = ', '
+
+    def write_text(self, text: str) -> None:
+        self.write(_cut(text, self.left))
+
+    def write(self, text: str) -> None:
+        self.check_space()
+        self.append(text)
+
+    def check_space(self) -> None:
+        if self.left is not None and self.left <= 0:
+            self.parts.append(', ...')
+            raise _Full
+
+    def append(self, text: str) -> None:
+        self.parts.append(text)
+        if self.left is not None:
+            self.left -= len(text)
+
+
+def _brackets(value: Any) -> tuple[str, str]:
+    if isinstance(value, dict):
+        return '{', '}'
+    if isinstance(value, tuple):
+        return '(', ',)' if len(value) == 1 else ')'
+    if isinstance(value, list):
+        return '[', ']'
+    return ('{', '}') if type(value) is set else (f'{type(value).__name__}({{', '})')
+
+
+def _quote(value: str | bytes, left: int | None) -> str:
+    if isinstance(value, str):
+        escaped = _cut(value, left).replace("'", "\\'")
+        return f"'{escaped}'"
+    cut = bool(left) and len(value) > (left or 0)
+    shown = value[:left] if cut else value
+    try:
+        text = shown.decode()
+    except UnicodeDecodeError:
+        text = shown.hex()
+    return f"b'{text}{'...' if cut else ''}'"
+
+
+def _cut(text: str, left: int | None) -> str:
+    """The first `left` characters, ending between two words when there is a space."""
+    if left and left > 0 and len(text) >= left:
+        return text[:left].rsplit(' ', 1)[0] + '...'
+    return text
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as exc:
+        return f'<Unrepresentable {type(value)!r}{id(value):#x}: {exc!r} {traceback.format_exc(limit=3)!r}>'
