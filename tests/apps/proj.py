@@ -75,3 +75,8 @@ def describe_request(self):
 @app.task
 def crash():
     os._exit(70)
+
+
+@app.task
+def unserializable():
+    return object()
