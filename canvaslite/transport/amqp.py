@@ -1,0 +1,205 @@
+"""kombu's RabbitMQ transport with a fast path beside it.
+
+`Transport`, `Connection` and `Channel` are kombu's ``pyamqp`` classes: whatever kombu and py-amqp do on theirs works on
+these. Added are messages as bytes (see `channel.Channel`), large reads, and gathered writes (`Connection.flush`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from amqp.exceptions import RecoverableConnectionError
+from kombu.transport import pyamqp
+
+from canvaslite.transport.channel import Channel
+from canvaslite.transport.inbound import InboundFrames
+from canvaslite.transport.outbound import OutboundFrames
+from canvaslite.transport.sockets import RECEIVE_SIZE, BufferedTCP, BufferedTLS
+
+__all__ = ('Channel', 'Connection', 'SSLTransport', 'Transport')
+
+logger = logging.getLogger('canvaslite.transport')
+
+#: Reads in one turn of an event loop, so that other descriptors get theirs.
+_READS_PER_TURN = 8
+
+
+class Connection(pyamqp.Connection):  # type: ignore[misc]
+    """A connection that reads in large pieces and gathers small writes."""
+
+    Channel = Channel
+
+    _transport: Any
+    _on_inbound_frame: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._queued: list[bytes] = []
+        self._write_lock = threading.Lock()
+        self._loop: Any = None
+        self._turn: Callable[[], Any] | None = None
+        self._turn_due = False
+        super().__init__(*args, **{**kwargs, 'frame_handler': InboundFrames, 'frame_writer': OutboundFrames})
+
+    def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False,
+                  read_timeout: float | None = None, write_timeout: float | None = None,
+                  socket_settings: Mapping[Any, Any] | None = None, **kwargs: Any) -> Any:
+        """The socket for this connection (py-amqp calls it so)."""
+        kind = BufferedTLS if ssl else BufferedTCP
+        return kind(host, connect_timeout=connect_timeout, ssl=ssl, read_timeout=read_timeout,
+                    write_timeout=write_timeout, socket_settings=socket_settings, **kwargs)
+
+    # --- writing -------------------------------------------------------------------------
+
+    def queue_frame(self, frame: bytes) -> None:
+        """Keep `frame` until the next write or `flush`."""
+        with self._write_lock:
+            self._queued.append(frame)
+
+    def flush(self) -> None:
+        """Write what is queued, in one system call."""
+        if self._queued:
+            self.send_frames(b'')
+
+    def send_frames(self, data: bytes) -> None:
+        """Write whole frames, after what is queued. Any error leaves the connection unusable."""
+        transport = self._live_transport()
+        with self._write_lock:
+            if self._queued:
+                data = b''.join(self._queued) + data
+                self._queued.clear()
+            transport.write(data)
+            self.bytes_sent += 1  # py-amqp's heartbeat only looks whether it changed
+
+    def send_frames_within(self, data: bytes, timeout: float) -> None:
+        """`send_frames`, with at most `timeout` seconds for the writing."""
+        try:
+            with self._live_transport().having_timeout(timeout):
+                self.send_frames(data)
+        except TimeoutError:
+            raise RecoverableConnectionError(f'The broker took no data for {timeout} seconds') from None
+
+    def _live_transport(self) -> Any:
+        transport = self._transport
+        if transport is None:
+            raise RecoverableConnectionError('The connection to the broker is closed')
+        return transport
+
+    def break_off(self) -> None:
+        """End the connection without a word to the broker: its stream can no longer be followed."""
+        if self._transport is not None:
+            self._transport.break_off()
+
+    # --- reading -------------------------------------------------------------------------
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Dispatch one event, waiting up to `timeout` seconds for it (``None``: as long as it takes).
+
+        Raises `TimeoutError` when none came. Queued frames are written before it waits.
+        """
+        transport = self._live_transport()
+        inbound = self._on_inbound_frame
+        try:
+            while not inbound.dispatch_next():
+                if self._queued:
+                    self.flush()
+                inbound.feed(transport.receive(timeout))
+        finally:
+            if self._loop is not None and inbound.holds_frame:
+                self._call_soon()
+
+    def blocking_read(self, timeout: float | None = None) -> bool:
+        """Dispatch one event (py-amqp's name for a single step of `drain_events`)."""
+        self.drain_events(timeout)
+        return True
+
+    def read_pending(self) -> None:
+        """Dispatch what the broker has said meanwhile, without waiting: a closed channel, a blocked connection."""
+        transport = self._live_transport()
+        inbound = self._on_inbound_frame
+        try:
+            inbound.feed(transport.receive(0))
+        except TimeoutError:
+            if not inbound.holds_frame:
+                return
+        inbound.dispatch_all()
+
+    def read_available(self) -> None:
+        """Dispatch all that is there, without waiting; an event loop calls it when the socket is readable."""
+        transport = self._live_transport()
+        inbound = self._on_inbound_frame
+        inbound.dispatch_all()
+        for _ in range(_READS_PER_TURN):
+            try:
+                data = transport.receive(0)
+            except TimeoutError:
+                return
+            inbound.feed(data)
+            inbound.dispatch_all()
+            if self._transport is not transport or (len(data) < RECEIVE_SIZE and not transport.pending()):
+                return
+        if transport.pending():
+            self._call_soon()
+
+    # --- event loop ------------------------------------------------------------------------
+
+    def attach_loop(self, loop: Any, turn: Callable[[], Any]) -> None:
+        """`loop` calls `turn` whenever the socket is readable; frames that are already here are announced to it."""
+        self._loop, self._turn = loop, turn
+        if self._on_inbound_frame is not None and self._on_inbound_frame.holds_frame:
+            self._call_soon()
+
+    def detach_loop(self) -> None:
+        self._loop = self._turn = None
+
+    def _call_soon(self) -> None:
+        """Have the loop come back without the socket: it cannot see what is in our buffer (or in that of TLS)."""
+        if self._loop is not None and not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn_due = False
+        if self._turn is not None and self.connected:
+            self._turn()
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def _on_blocked(self) -> None:
+        logger.warning('The broker blocks publishing on this connection (memory or disk alarm); see its log')
+        super()._on_blocked()
+
+    def _on_unblocked(self) -> None:
+        logger.info('The broker takes messages on this connection again')
+        super()._on_unblocked()
+
+    def collect(self) -> None:
+        self._queued.clear()
+        self.detach_loop()
+        super().collect()
+
+
+class Transport(pyamqp.Transport):  # type: ignore[misc]
+    """kombu's transport for ``amqp://`` and ``pyamqp://``."""
+
+    Connection = Connection
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        connection.transport.raise_on_initial_eintr = True
+        loop.add_reader(connection.sock, self.on_readable, connection, loop)
+        connection.attach_loop(loop, lambda: self.on_readable(connection, loop))
+
+    def unregister_from_event_loop(self, connection: Any, loop: Any) -> None:
+        connection.detach_loop()
+
+    def on_readable(self, connection: Any, loop: Any) -> None:
+        """Dispatch all that has arrived."""
+        if not connection.connected:
+            raise RecoverableConnectionError('The connection to the broker is closed')
+        connection.read_available()
+
+
+class SSLTransport(Transport, pyamqp.SSLTransport):  # type: ignore[misc]
+    """kombu's transport for ``amqps://``."""

@@ -1,0 +1,197 @@
+"""A RabbitMQ channel that also publishes, consumes and acknowledges messages as bytes.
+
+Like py-amqp's, a channel is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from amqp.exceptions import RecoverableConnectionError
+from kombu.transport import pyamqp
+
+from canvaslite.transport.confirms import Confirms, Returned, raise_returned
+from canvaslite.transport.frames import PreparedPublish, content_frames, encode_ack, encode_reject
+from canvaslite.transport.inbound import RawConsumer, RawDelivery
+
+__all__ = ('Channel',)
+
+#: Prepared method frames kept per channel.
+_PREPARED_KEPT = 1024
+
+
+class Channel(pyamqp.Channel):  # type: ignore[misc]
+    """A channel that also publishes and consumes messages as bytes."""
+
+    #: The `amqp.Connection` of this package, ``None`` once the channel is closed.
+    connection: Any
+    channel_id: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Set while the channel is in confirm mode.
+        self._confirms: Confirms | None = None
+        self._prepared: dict[tuple[str, str, bool], PreparedPublish] = {}
+        super().__init__(*args, **kwargs)
+
+    # --- publishing ----------------------------------------------------------------
+
+    def publish_raw(self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False,
+                    timeout: float | None = None, confirm_timeout: float | None = None) -> None:
+        """Publish one message in one write; `properties` are those of `properties.encode_properties`.
+
+        With ``confirm_publish`` on the connection it returns when the broker has confirmed the message.
+        `timeout` (seconds) limits the writing, `confirm_timeout` (default: `timeout`) each wait for the confirm.
+        Raises `BurstNacked` (a `MessageNacked`) or `ChannelError` when the broker refuses the message or sends it back,
+        `TimeoutError` when no confirm came, and py-amqp's errors when channel or connection are lost.
+        """
+        connection = self._open_connection()
+        connection.read_pending()
+        if connection.confirm_publish:
+            self._select_confirms()
+        frames = self.frames(exchange, routing_key, properties, body, mandatory)
+        self._write(frames, 1, ((exchange, routing_key),), timeout)
+        if connection.confirm_publish:
+            self.wait_for_confirms(confirm_timeout or timeout)
+
+    def frames(self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False) -> bytes:
+        """The frames of one message, for `write_frames` on this channel."""
+        key = (exchange, routing_key, mandatory)
+        prepared = self._prepared.get(key) or self._prepare(key)
+        return content_frames(
+            self.channel_id, prepared.frame(self.channel_id), properties, body, self._open_connection().frame_max)
+
+    def write_frames(self, data: bytes, count: int, routes: Sequence[tuple[str, str]] = (),
+                     timeout: float | None = None) -> None:
+        """Write the frames of `count` messages, joined. Does not wait: end a burst with `wait_for_confirms`.
+
+        `routes` (exchange and routing key of each message) name the messages in an error. An error means that any
+        part of the burst may have arrived, and that the connection cannot be used any more.
+        """
+        connection = self._open_connection()
+        connection.read_pending()
+        if connection.confirm_publish:
+            self._select_confirms()
+        self._write(data, count, routes, timeout)
+
+    def wait_for_confirms(self, timeout: float | None = None) -> None:
+        """Wait until the broker has answered for every message of this channel; at once when confirms are off.
+
+        `timeout` limits the silence between two answers, in seconds. Raises as `publish_raw` does;
+        `BurstNacked.positions` counts from the first message after the last call.
+        """
+        confirms = self._confirms
+        if confirms is None:
+            return
+        while confirms.outstanding:
+            try:
+                self._open_connection().drain_events(timeout=timeout)
+            except TimeoutError:
+                waited_for = confirms.describe()
+                confirms.abandon()
+                raise TimeoutError(f'The broker did not confirm {waited_for} within {timeout} seconds') from None
+        confirms.raise_for_refused()
+
+    def confirm_select(self, nowait: bool = False) -> Any:
+        """Put the channel into confirm mode."""
+        answer = super().confirm_select(nowait)
+        self._confirms = Confirms()
+        return answer
+
+    def basic_publish_confirm(self, msg: Any, exchange: str = '', routing_key: str = '', *args: Any,
+                              confirm_timeout: float | None = None, **kwargs: Any) -> Any:
+        """Publish an ``amqp.Message`` and wait for its confirm (what ``basic_publish`` is in confirm mode)."""
+        self._select_confirms()
+        sent = self._basic_publish(msg, exchange, routing_key, *args, **kwargs)
+        self.wait_for_confirms(confirm_timeout or kwargs.get('timeout'))
+        return sent
+
+    def _basic_publish(self, msg: Any, exchange: str = '', routing_key: str = '', *args: Any, **kwargs: Any) -> Any:
+        sent = super()._basic_publish(msg, exchange, routing_key, *args, **kwargs)
+        if self._confirms is not None:
+            self._confirms.expect(1, ((exchange, routing_key),))
+        return sent
+
+    basic_publish = _basic_publish
+
+    def _write(self, data: bytes, count: int, routes: Sequence[tuple[str, str]], timeout: float | None) -> None:
+        connection = self._open_connection()
+        if timeout is None:
+            connection.send_frames(data)
+        else:
+            connection.send_frames_within(data, timeout)
+        if self._confirms is not None:
+            self._confirms.expect(count, routes)
+
+    def _select_confirms(self) -> None:
+        if self._confirms is None:
+            self._confirm_selected = True  # py-amqp's own note of it
+            self.confirm_select()
+
+    def _prepare(self, key: tuple[str, str, bool]) -> PreparedPublish:
+        if len(self._prepared) >= _PREPARED_KEPT:
+            self._prepared.clear()
+        prepared = self._prepared[key] = PreparedPublish(*key)
+        return prepared
+
+    def _open_connection(self) -> Any:
+        connection = self.connection
+        if connection is None:
+            raise RecoverableConnectionError('The channel is closed')
+        return connection
+
+    # --- consuming -------------------------------------------------------------------
+
+    def consume_raw(self, queue: str, callback: Callable[[RawDelivery], Any], no_ack: bool = False,
+                    consumer_tag: str = '', arguments: Mapping[str, Any] | None = None, exclusive: bool = False,
+                    on_cancel: Callable[[str], Any] | None = None, nowait: bool = False) -> str:
+        """Start a consumer that gets each message as a `RawDelivery`; returns its tag.
+
+        `on_cancel(consumer_tag)` is called when the broker ends the consumer (its queue was deleted); without it,
+        reading from the connection raises `amqp.ConsumerCancelled`. `basic_cancel` ends it as any other consumer.
+        """
+        tag: str = self.basic_consume(
+            queue, consumer_tag, no_ack=no_ack, exclusive=exclusive, nowait=nowait, callback=RawConsumer(callback),
+            arguments=arguments, on_cancel=on_cancel)
+        return tag
+
+    def ack_raw(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Acknowledge a delivery (`multiple`: and all before it) with the connection's next write or flush."""
+        self._open_connection().queue_frame(encode_ack(self.channel_id, delivery_tag, multiple))
+
+    def reject_raw(self, delivery_tag: int, requeue: bool = False) -> None:
+        """Reject a delivery with the connection's next write or flush."""
+        self._open_connection().queue_frame(encode_reject(self.channel_id, delivery_tag, requeue))
+
+    # --- what the broker says ----------------------------------------------------------
+
+    def _on_basic_ack(self, delivery_tag: int, multiple: bool) -> None:
+        if self._confirms is not None:
+            self._confirms.settle(delivery_tag, multiple, accepted=True)
+        super()._on_basic_ack(delivery_tag, multiple)
+
+    def _on_basic_nack(self, delivery_tag: int, multiple: bool) -> None:
+        if self._confirms is not None:
+            self._confirms.settle(delivery_tag, multiple, accepted=False)
+        super()._on_basic_nack(delivery_tag, multiple)
+
+    def _on_basic_return(self, reply_code: int, reply_text: str, exchange: str, routing_key: str, message: Any) -> None:
+        """A message came back. Someone may listen for it; otherwise whoever published it gets an error."""
+        if self.events.get('basic_return'):
+            super()._on_basic_return(reply_code, reply_text, exchange, routing_key, message)
+            return
+        returned = Returned(reply_code, reply_text, exchange, routing_key)
+        if self._confirms is not None and self._confirms.outstanding:
+            # Its confirm follows; raising now would leave that confirm to the next publish.
+            self._confirms.add_return(returned)
+            return
+        raise_returned([returned])
+
+    def _do_revive(self) -> None:
+        """The broker closed the channel and it is opened again: no longer in confirm mode, no consumers."""
+        self._confirms = None
+        super()._do_revive()
+
+    def collect(self) -> None:
+        self._confirms = None
+        super().collect()

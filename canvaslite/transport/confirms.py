@@ -1,0 +1,116 @@
+"""Publisher confirms of one channel: which messages the broker has not answered for yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from amqp import spec
+from amqp.exceptions import ChannelError, MessageNacked
+
+__all__ = ('BurstNacked', 'Confirms', 'Returned')
+
+
+class Returned(NamedTuple):
+    """A message that the broker sent back, with its reason."""
+
+    reply_code: int
+    reply_text: str
+    exchange: str
+    routing_key: str
+
+
+class BurstNacked(MessageNacked):  # type: ignore[misc]
+    """The broker refused messages; it keeps none of them.
+
+    `positions` are those of the refused messages in the burst (a single publish: 0), in rising order.
+    """
+
+    def __init__(self, text: str, positions: Sequence[int]) -> None:
+        self.positions = tuple(positions)
+        super().__init__(text)
+
+
+class Confirms:
+    """Counts the delivery tags of a channel in confirm mode."""
+
+    __slots__ = ('_first', '_last', '_nacked', '_oldest', '_outstanding', '_returned', '_routes')
+
+    def __init__(self) -> None:
+        #: Tag of the last message published, and of the first one that was published since the last verdict.
+        self._last = 0
+        self._first = 1
+        #: No tag below this one is outstanding.
+        self._oldest = 1
+        self._outstanding: set[int] = set()
+        self._nacked: list[int] = []
+        self._returned: list[Returned] = []
+        self._routes: dict[int, tuple[str, str]] = {}
+
+    @property
+    def outstanding(self) -> int:
+        """How many messages the broker has not answered for."""
+        return len(self._outstanding)
+
+    def expect(self, count: int, routes: Sequence[tuple[str, str]] = ()) -> None:
+        """`count` more messages are on their way; `routes` (exchange, routing key) name them in an error."""
+        first = self._last + 1
+        self._last += count
+        self._outstanding.update(range(first, first + count))
+        self._routes.update(zip(range(first, first + count), routes, strict=False))
+
+    def settle(self, tag: int, multiple: bool, accepted: bool) -> None:
+        """The broker answered for `tag`, and with `multiple` for all before it."""
+        if not multiple:
+            settled = [tag] if tag in self._outstanding else []
+        elif tag == 0:  # AMQP's way to say all of them
+            settled = sorted(self._outstanding)
+        else:
+            settled = [each for each in range(self._oldest, tag + 1) if each in self._outstanding]
+            self._oldest = max(self._oldest, tag + 1)
+        self._outstanding.difference_update(settled)
+        if not accepted:
+            self._nacked += settled
+
+    def add_return(self, returned: Returned) -> None:
+        self._returned.append(returned)
+
+    def abandon(self) -> None:
+        """Stop waiting; late answers are ignored."""
+        self._outstanding.clear()
+        self._start_afresh()
+
+    def describe(self) -> str:
+        """The messages that are waited for, in words."""
+        names = sorted({self._routes[tag] for tag in self._outstanding if tag in self._routes})
+        return f'{len(self._outstanding)} message(s){_name_routes(names)}'
+
+    def raise_for_refused(self) -> None:
+        """Raise if a message since the last verdict was refused (`BurstNacked`) or sent back (`ChannelError`)."""
+        nacked, returned, routes, first = sorted(self._nacked), self._returned, self._routes, self._first
+        self._start_afresh()
+        if nacked:
+            names = sorted({routes[tag] for tag in nacked if tag in routes})
+            raise BurstNacked(f'The broker refused {len(nacked)} message(s){_name_routes(names)}',
+                              [tag - first for tag in nacked])
+        if returned:
+            raise_returned(returned)
+
+    def _start_afresh(self) -> None:
+        self._first = self._oldest = self._last + 1
+        self._nacked, self._returned, self._routes = [], [], {}
+
+
+def raise_returned(returned: Sequence[Returned]) -> None:
+    """Raise the `ChannelError` for messages that came back."""
+    first = returned[0]
+    names = sorted({(each.exchange, each.routing_key) for each in returned})
+    text = f'The broker sent back {len(returned)} message(s){_name_routes(names)}: {first.reply_text}'
+    raise ChannelError(text, spec.Basic.Return, 'Basic.return', first.reply_code)
+
+
+def _name_routes(routes: Sequence[tuple[str, str]]) -> str:
+    if not routes:
+        return ''
+    shown = ', '.join(f'exchange {exchange!r} with routing key {routing_key!r}' for exchange, routing_key in routes[:3])
+    return f' to {shown}' + (' and others' if len(routes) > 3 else '')

@@ -1,0 +1,61 @@
+"""`BrokerConnection`: kombu's connection, which chooses our transport for RabbitMQ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.connection import Connection
+from kombu.utils.imports import symbol_by_name
+
+__all__ = ('BrokerConnection', 'close_inherited')
+
+_TRANSPORT = 'canvaslite.transport.amqp:Transport'
+_SSL_TRANSPORT = 'canvaslite.transport.amqp:SSLTransport'
+
+#: Our transport for each name under which kombu knows its own. By name: py-amqp is loaded when it is first used.
+_FAST = {
+    'amqp': _TRANSPORT, 'pyamqp': _TRANSPORT, 'kombu.transport.pyamqp:Transport': _TRANSPORT,
+    'kombu.transport.pyamqp.Transport': _TRANSPORT,
+    'amqps': _SSL_TRANSPORT, 'kombu.transport.pyamqp:SSLTransport': _SSL_TRANSPORT,
+    'kombu.transport.pyamqp.SSLTransport': _SSL_TRANSPORT,
+}
+
+
+class BrokerConnection(Connection):  # type: ignore[misc]
+    """A `kombu.Connection` in everything but the transport class for AMQP URLs.
+
+    The choice is made when the transport is needed, so it also holds for failover URLs, clones and pickled connections,
+    and `kombu` itself stays untouched.
+    """
+
+    def get_transport_cls(self) -> Any:
+        """The transport class for the current URL."""
+        name = self.transport_cls
+        if isinstance(name, str) and name in _FAST:
+            return symbol_by_name(_FAST[name])
+        return super().get_transport_cls()
+
+
+def close_inherited(connection: Any) -> None:
+    """In a forked child: let go of the parent's `connection` without a word to the broker.
+
+    Takes a `kombu.Connection` of any transport, or a py-amqp connection. The child's copy of the socket is closed
+    (which the parent does not notice); the object is left as one that is not connected and connects when it is used.
+    """
+    if isinstance(connection, Connection):
+        inner, connection._connection = connection._connection, None
+        connection._default_channel = None
+        connection.declared_entities.clear()
+        connection._transport = None
+    else:
+        inner = connection
+    socket_transport: Any = getattr(inner, '_transport', None)
+    sock = getattr(socket_transport, 'sock', None)
+    if sock is None or inner is None:
+        return
+    socket_transport.connected = False
+    socket_transport.sock = None
+    # Closing the descriptor is all: a shutdown would end the parent's connection, too.
+    sock.close()
+    # py-amqp's own way to forget channels; with no socket left it has nothing to say to the broker.
+    inner.collect()

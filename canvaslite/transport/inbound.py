@@ -1,0 +1,297 @@
+"""Frames from RabbitMQ: cut out of what the socket gave, and handed to whom they concern.
+
+Two ways lead from the buffer to a callback. Deliveries for raw consumers whose frames all lie in the buffer, one
+behind the other, are taken in one step (`InboundFrames.dispatch_deliveries`); that is nearly everything a busy worker
+reads. Any other frame goes one at a time (`InboundFrames.dispatch_next`) to py-amqp's own handlers.
+The position is moved on before a callback is called: a callback may raise, or read from the connection itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from amqp import spec
+from amqp.basic_message import Message
+from amqp.exceptions import UnexpectedFrame
+
+from canvaslite.transport.frames import BODY, FRAME_END, HEADER, HEARTBEAT, METHOD
+
+__all__ = ('InboundFrames', 'RawConsumer', 'RawDelivery')
+
+_unpack_head = struct.Struct('>BHI').unpack_from
+_unpack_method = struct.Struct('>BHII').unpack_from
+_unpack_content = struct.Struct('>BHIIQ').unpack_from
+_unpack_signature = struct.Struct('>HH').unpack_from
+_unpack_u64 = struct.Struct('>Q').unpack_from
+
+#: Class and method number of basic.deliver as one number.
+_DELIVER = 60 << 16 | 60
+_CONTENT_METHODS = frozenset((spec.Basic.Return, spec.Basic.Deliver, spec.Basic.GetOk))
+_KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
+#: Nothing that speaks AMQP sends a larger frame before the frame size is negotiated.
+_FRAME_FLOOR = 131072
+#: How many different deliveries (consumer, exchange, routing key, redelivered) stay known by their bytes.
+_ROUTES_KEPT = 1024
+
+
+class RawDelivery:
+    """One message as the broker sent it; nothing of it is decoded but the envelope of its delivery."""
+
+    __slots__ = ('body', 'channel', 'consumer_tag', 'delivery_tag', 'exchange', 'properties', 'redelivered',
+                 'routing_key')
+
+    def __init__(self, channel: Any, delivery_tag: int, redelivered: bool, exchange: str, routing_key: str,
+                 consumer_tag: str, properties: bytes, body: bytes) -> None:
+        #: The `Channel` on which it is to be acknowledged.
+        self.channel = channel
+        self.delivery_tag = delivery_tag
+        self.redelivered = redelivered
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.consumer_tag = consumer_tag
+        #: The raw property list, for `table.peek` and `properties.decode_properties`.
+        self.properties = properties
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f'<RawDelivery {self.delivery_tag} of {self.consumer_tag!r}, {len(self.body)} bytes>'
+
+
+class RawConsumer:
+    """Marks a consumer in a channel's callbacks as one that takes `RawDelivery`."""
+
+    __slots__ = ('callback',)
+
+    def __init__(self, callback: Callable[[RawDelivery], Any]) -> None:
+        self.callback = callback
+
+
+class _Content:
+    """A message whose frames are still arriving."""
+
+    __slots__ = ('chunks', 'header', 'method', 'missing', 'signature')
+
+    def __init__(self, signature: tuple[int, int], method: bytes) -> None:
+        self.signature = signature
+        self.method = method
+        self.header = b''
+        self.chunks: list[bytes] = []
+        #: Bytes of the body that are still to come; -1 before the header is there.
+        self.missing = -1
+
+    def add_header(self, payload: bytes) -> None:
+        self.header = payload
+        (self.missing,) = _unpack_u64(payload, 4)
+
+    def add_body(self, payload: bytes) -> None:
+        self.chunks.append(payload)
+        self.missing -= len(payload)
+        if self.missing < 0:
+            raise UnexpectedFrame('The broker sent more of a body than it announced')
+
+    @property
+    def body(self) -> bytes:
+        return b''.join(self.chunks)
+
+
+class _Route:
+    """What the fixed bytes of a basic.deliver say."""
+
+    __slots__ = ('consumer_tag', 'exchange', 'redelivered', 'routing_key')
+
+    def __init__(self, consumer_tag: str, redelivered: bool, exchange: str, routing_key: str) -> None:
+        self.consumer_tag = consumer_tag
+        self.redelivered = redelivered
+        self.exchange = exchange
+        self.routing_key = routing_key
+
+    @classmethod
+    def read(cls, payload: bytes) -> _Route:
+        """From the payload of the method frame."""
+        consumer_tag, offset = _read_short_text(payload, 4)
+        offset += 8
+        redelivered = bool(payload[offset] & 1)
+        exchange, offset = _read_short_text(payload, offset + 1)
+        routing_key, _ = _read_short_text(payload, offset)
+        return cls(consumer_tag, redelivered, exchange, routing_key)
+
+
+def _read_short_text(payload: bytes, offset: int) -> tuple[str, int]:
+    end = offset + 1 + payload[offset]
+    return payload[offset + 1:end].decode('utf-8', 'surrogatepass'), end
+
+
+class InboundFrames:
+    """The bytes received on one connection that are not dispatched yet (py-amqp's ``frame_handler``)."""
+
+    __slots__ = ('_arriving', '_buffer', '_connection', '_dispatch', '_position', '_routes')
+
+    def __init__(self, connection: Any, dispatch: Callable[[int, tuple[int, int], bytes, Message | None], Any]) -> None:
+        self._connection = connection
+        self._dispatch = dispatch
+        self._buffer = b''
+        self._position = 0
+        self._arriving: dict[int, _Content] = {}
+        self._routes: dict[bytes, _Route] = {}
+
+    def __call__(self, frame: tuple[int, int, bytes]) -> bool:
+        """Handle one frame that was read elsewhere; whether it completed a method."""
+        return self._handle(*frame)
+
+    def feed(self, data: bytes) -> None:
+        """Add what the socket gave."""
+        rest = self._buffer[self._position:]
+        self._buffer = rest + data if rest else data
+        self._position = 0
+
+    @property
+    def holds_frame(self) -> bool:
+        """Whether a whole frame lies in the buffer."""
+        buffer, start = self._buffer, self._position
+        if len(buffer) - start < 8:
+            return False
+        return len(buffer) > start + 7 + _unpack_head(buffer, start)[2]
+
+    def dispatch_all(self) -> None:
+        """Dispatch every whole frame in the buffer."""
+        self.dispatch_deliveries()
+        while self.dispatch_next():
+            self.dispatch_deliveries()
+
+    def dispatch_next(self) -> bool:
+        """Dispatch frames up to the first that completes a method; false when the buffer ends before one does."""
+        while True:
+            buffer, start = self._buffer, self._position
+            if len(buffer) - start < 8:
+                return False
+            kind, channel_id, size = _unpack_head(buffer, start)
+            end = start + 7 + size
+            if kind not in _KINDS or size > max(self._connection.frame_max, _FRAME_FLOOR):
+                raise self._out_of_step(f'a frame of type {kind} with {size} bytes')
+            if len(buffer) <= end:
+                return False
+            if buffer[end] != FRAME_END:
+                raise self._out_of_step(f'a frame that ends with {buffer[end]:#04x}')
+            self._position = end + 1
+            if self._handle(kind, channel_id, buffer[start + 7:end]):
+                return True
+
+    def _out_of_step(self, what: str) -> UnexpectedFrame:
+        """The error for bytes that are no frames: nothing behind them can be trusted."""
+        self._connection.break_off()
+        return UnexpectedFrame(f'The broker sent {what}; the connection is closed. Is this an AMQP port?')
+
+    # --- one frame at a time -----------------------------------------------------
+
+    def _handle(self, kind: int, channel_id: int, payload: bytes) -> bool:
+        self._connection.bytes_recv += 1
+        if kind == HEARTBEAT:
+            return False
+        content = self._arriving.get(channel_id)
+        if kind == METHOD and content is None:
+            return self._handle_method(channel_id, payload)
+        if kind == HEADER and content is not None and content.missing < 0:
+            content.add_header(payload)
+        elif kind == BODY and content is not None and content.missing > 0:
+            content.add_body(payload)
+        else:
+            raise self._out_of_step(f'an unexpected frame of type {kind} on channel {channel_id}')
+        if content.missing:
+            return False
+        del self._arriving[channel_id]
+        self._complete(channel_id, content)
+        return True
+
+    def _handle_method(self, channel_id: int, payload: bytes) -> bool:
+        signature = _unpack_signature(payload, 0)
+        if signature in _CONTENT_METHODS:
+            self._arriving[channel_id] = _Content(signature, payload)
+            return False
+        self._dispatch(channel_id, signature, payload, None)
+        return True
+
+    def _complete(self, channel_id: int, content: _Content) -> None:
+        if content.signature == spec.Basic.Deliver and self._complete_raw(channel_id, content):
+            return
+        message = Message(frame_method=content.signature, frame_args=content.method)
+        message.inbound_header(content.header)
+        if content.chunks:
+            message.inbound_body(content.body)
+        self._dispatch(channel_id, content.signature, content.method, message)
+
+    def _complete_raw(self, channel_id: int, content: _Content) -> bool:
+        """Whether the delivery was one for a raw consumer."""
+        route = _Route.read(content.method)
+        channel: Any = (self._connection.channels or {}).get(channel_id)
+        consumer = channel.callbacks.get(route.consumer_tag) if channel is not None else None
+        if type(consumer) is not RawConsumer:
+            return False
+        if channel.is_closing or self._connection.is_closing:
+            return True  # the broker gives it to somebody else once the channel is closed
+        (delivery_tag,) = _unpack_u64(content.method, 5 + content.method[4])
+        consumer.callback(RawDelivery(
+            channel, delivery_tag, route.redelivered, route.exchange, route.routing_key, route.consumer_tag,
+            content.header[12:], content.body))
+        return True
+
+    # --- many deliveries at once ---------------------------------------------------
+
+    def dispatch_deliveries(self) -> None:
+        """Dispatch deliveries for raw consumers for as long as the buffer holds nothing else."""
+        while not self._arriving:
+            try:
+                delivery = self._take_delivery()
+            except (struct.error, IndexError):  # the buffer ends inside the delivery
+                return
+            if delivery is None:
+                return
+            delivery.channel.callbacks[delivery.consumer_tag].callback(delivery)
+
+    def _take_delivery(self) -> RawDelivery | None:
+        """The delivery at the position, when all its frames are there, in order, and it is for a raw consumer."""
+        buffer, start = self._buffer, self._position
+        kind, channel_id, size, method = _unpack_method(buffer, start)
+        if kind != METHOD or method != _DELIVER:
+            return None
+        header_at = start + 8 + size
+        header_kind, header_channel, header_size, _class_and_weight, body_size = _unpack_content(buffer, header_at)
+        header_end = header_at + 7 + header_size
+        end = header_end
+        body = b''
+        if body_size:
+            body_kind, body_channel, frame_size = _unpack_head(buffer, header_end + 1)
+            end = header_end + 8 + frame_size
+            body = buffer[header_end + 8:end]
+            if body_kind != BODY or body_channel != channel_id or frame_size != body_size:
+                return None
+        if header_kind != HEADER or header_channel != channel_id:
+            return None
+        if not buffer[header_at - 1] == buffer[header_end] == buffer[end] == FRAME_END:
+            return None
+        tag_at = start + 12 + buffer[start + 11]
+        key = buffer[start + 11:tag_at] + buffer[tag_at + 8:header_at]
+        route = self._routes.get(key) or self._learn_route(key, buffer[start + 7:header_at])
+        channel = self._consuming_channel(channel_id, route.consumer_tag)
+        if channel is None:
+            return None
+        (delivery_tag,) = _unpack_u64(buffer, tag_at)
+        self._position = end + 1
+        self._connection.bytes_recv += 3
+        return RawDelivery(channel, delivery_tag, route.redelivered, route.exchange, route.routing_key,
+                           route.consumer_tag, buffer[header_at + 19:header_end], body)
+
+    def _learn_route(self, key: bytes, payload: bytes) -> _Route:
+        if len(self._routes) >= _ROUTES_KEPT:
+            self._routes.clear()
+        route = self._routes[key] = _Route.read(payload)
+        return route
+
+    def _consuming_channel(self, channel_id: int, consumer_tag: str) -> Any:
+        """The open channel, if `consumer_tag` is a raw consumer there."""
+        connection = self._connection
+        channel = (connection.channels or {}).get(channel_id)
+        if channel is None or type(channel.callbacks.get(consumer_tag)) is not RawConsumer:
+            return None
+        return None if channel.is_closing or connection.is_closing else channel

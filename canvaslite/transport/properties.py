@@ -1,0 +1,140 @@
+"""The property list of a message: flag word and values, as they follow the body's size in a content header."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from amqp.exceptions import FrameSyntaxError
+
+from canvaslite.transport.table import decode_table, encode_table
+
+__all__ = ('PropertyTemplate', 'decode_properties', 'encode_properties')
+
+_pack_flags = struct.Struct('>H').pack
+_unpack_flags = struct.Struct('>H').unpack_from
+_pack_u64 = struct.Struct('>Q').pack
+_unpack_u64 = struct.Struct('>Q').unpack_from
+
+#: Name, flag and form of every property, in the order in which AMQP writes them.
+_TEXT, _TABLE, _OCTET, _MOMENT = range(4)
+_PROPERTIES = (
+    ('content_type', 0x8000, _TEXT), ('content_encoding', 0x4000, _TEXT), ('headers', 0x2000, _TABLE),
+    ('delivery_mode', 0x1000, _OCTET), ('priority', 0x0800, _OCTET), ('correlation_id', 0x0400, _TEXT),
+    ('reply_to', 0x0200, _TEXT), ('expiration', 0x0100, _TEXT), ('message_id', 0x0080, _TEXT),
+    ('timestamp', 0x0040, _MOMENT), ('type', 0x0020, _TEXT), ('user_id', 0x0010, _TEXT), ('app_id', 0x0008, _TEXT),
+    ('cluster_id', 0x0004, _TEXT),
+)
+_NAMES = frozenset(name for name, _flag, _form in _PROPERTIES)
+_HEADERS_FLAG, _CORRELATION_FLAG = 0x2000, 0x0400
+_BEFORE_HEADERS = ('content_type', 'content_encoding')
+_BEFORE_CORRELATION = ('delivery_mode', 'priority')
+_AFTER_CORRELATION = tuple(name for name, flag, _form in _PROPERTIES if flag < _CORRELATION_FLAG)
+
+
+def encode_properties(headers: bytes | Mapping[str, Any] | None = None, **properties: Any) -> bytes:
+    """The property list of a message.
+
+    `headers` is a mapping or a table that `table.encode_table` has written. The other properties have
+    kombu's names; one that is ``None`` is left out. Raises `FrameSyntaxError` for what AMQP cannot say
+    and `TypeError` for a property it does not have.
+    """
+    if not properties.keys() <= _NAMES:
+        raise TypeError(f'AMQP has no such message property: {", ".join(sorted(properties.keys() - _NAMES))}')
+    properties['headers'] = headers
+    flags, parts = _encode_all(properties)
+    return _pack_flags(flags) + b''.join(parts)
+
+
+class PropertyTemplate:
+    """A property list prepared but for what differs between two messages of one kind: headers and correlation id.
+
+    The correlation id is part of every list it makes.
+    """
+
+    __slots__ = ('_after', '_before', '_between')
+
+    def __init__(self, **properties: Any) -> None:
+        """Prepare; the properties are those of `encode_properties`, without headers and correlation id."""
+        encode_properties(**properties)  # refuses what is not a property
+        before_flags, before = _encode_all({name: properties.get(name) for name in _BEFORE_HEADERS})
+        between_flags, between = _encode_all({name: properties.get(name) for name in _BEFORE_CORRELATION})
+        after_flags, after = _encode_all({name: properties.get(name) for name in _AFTER_CORRELATION})
+        flags = before_flags | between_flags | after_flags | _HEADERS_FLAG | _CORRELATION_FLAG
+        self._before = _pack_flags(flags) + b''.join(before)
+        self._between = b''.join(between)
+        self._after = b''.join(after)
+
+    def fill(self, headers: bytes, correlation_id: bytes) -> bytes:
+        """The list with this table (as `table.encode_table` writes it) and this id (in UTF-8, at most 255 bytes)."""
+        length = len(correlation_id)
+        return b'%b%b%b%c%b%b' % (self._before, headers, self._between, length, correlation_id, self._after)
+
+
+def _encode_all(properties: Mapping[str, Any]) -> tuple[int, list[bytes]]:
+    """The flags and the values of those `properties` that are not ``None``."""
+    flags = 0
+    parts: list[bytes] = []
+    for name, flag, form in _PROPERTIES:
+        value = properties.get(name)
+        if value is None:
+            continue
+        flags |= flag
+        if form == _TEXT:
+            parts.append(_encode_text(name, value))
+        elif form == _TABLE:
+            parts.append(value if isinstance(value, bytes) else encode_table(value))
+        elif form == _OCTET:
+            parts.append(_encode_octet(name, value))
+        else:
+            parts.append(_pack_u64(value))
+    return flags, parts
+
+
+def _encode_text(name: str, value: str | bytes) -> bytes:
+    text = value.encode('utf-8', 'surrogatepass') if isinstance(value, str) else value or b''
+    if len(text) > 255:
+        raise FrameSyntaxError(f'The message property {name} may have 255 bytes, this one has {len(text)}')
+    return b'%c%b' % (len(text), text)
+
+
+def _encode_octet(name: str, value: int) -> bytes:
+    if not 0 <= value <= 255:
+        raise FrameSyntaxError(f'The message property {name} is a number from 0 to 255, not {value!r}')
+    return b'%c' % value
+
+
+def decode_properties(raw: bytes) -> dict[str, Any]:
+    """The properties in a raw list, by kombu's names; those that the message does not have are left out.
+
+    Raises `FrameSyntaxError` when the list is malformed.
+    """
+    try:
+        return _read_all(raw)
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise FrameSyntaxError(f'A property list cannot be read: {error}') from None
+
+
+def _read_all(raw: bytes) -> dict[str, Any]:
+    (flags,) = _unpack_flags(raw, 0)
+    offset = 2
+    properties: dict[str, Any] = {}
+    for name, flag, form in _PROPERTIES:
+        if not flags & flag:
+            continue
+        if form == _TEXT:
+            start = offset + 1
+            offset = start + raw[offset]
+            properties[name] = raw[start:offset].decode('utf-8', 'surrogatepass')
+        elif form == _TABLE:
+            properties[name], offset = decode_table(raw, offset)
+        elif form == _OCTET:
+            properties[name] = raw[offset]
+            offset += 1
+        else:
+            (properties[name],) = _unpack_u64(raw, offset)
+            offset += 8
+    if offset > len(raw):
+        raise FrameSyntaxError('A property list ends too early')
+    return properties
