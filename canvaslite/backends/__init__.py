@@ -1,0 +1,89 @@
+"""Result stores: where results are kept, joined and awaited.
+
+`by_url` turns the ``result_backend`` setting into a store. A store writes the few methods named at the top of
+`backends.base`; everything else (encoding, failures, joins, waiting) is given.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from kombu.utils.imports import symbol_by_name
+
+from canvaslite.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from canvaslite.backends.base import Backend
+
+__all__ = ('BACKEND_ALIASES', 'by_name', 'by_url')
+
+#: Scheme of a ``result_backend`` URL (or its whole value, where there is no ``://``): the class of the store.
+BACKEND_ALIASES = {
+    'redis': 'canvaslite.backends.redis:RedisBackend',
+    'rediss': 'canvaslite.backends.redis:RedisBackend',
+    'socket': 'canvaslite.backends.redis:RedisBackend',
+    'sentinel': 'canvaslite.backends.redis:SentinelBackend',
+    'db': 'canvaslite.backends.database:DatabaseBackend',
+    'database': 'canvaslite.backends.database:DatabaseBackend',
+    'rpc': 'canvaslite.backends.rpc:RPCBackend',
+    'cache': 'canvaslite.backends.cache:CacheBackend',
+    'memory': 'canvaslite.backends.cache:CacheBackend',
+    'file': 'canvaslite.backends.filesystem:FilesystemBackend',
+    'disabled': 'canvaslite.backends.disabled:DisabledBackend',
+}
+
+#: Entry point group in which packages announce stores of their own, by scheme.
+ENTRY_POINT_GROUP = 'celery.result_backends'
+
+
+def by_name(name: str | type[Any] | None) -> type[Backend]:
+    """The class of a store: from its alias, its entry point, or ``package.module:Class``.
+
+    Raises `ImproperlyConfigured` for what is none of these.
+    """
+    if isinstance(name, type):
+        return name
+    name = name or 'disabled'
+    target = BACKEND_ALIASES.get(name) or _announced(name) or name
+    try:
+        found = symbol_by_name(target)
+    except ImproperlyConfigured:
+        raise
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ImproperlyConfigured(_unknown(name, str(exc))) from exc
+    if isinstance(found, ModuleType) or not isinstance(found, type):
+        raise ImproperlyConfigured(_unknown(name, f'{target} is not a class'))
+    return found
+
+
+def by_url(url: Any, app: Any) -> Backend:
+    """The store that `url` (the ``result_backend`` setting) asks for, made for `app`.
+
+    `url` is ``scheme://…``, ``scheme+rest://…`` (the store gets ``rest://…``), an alias, a dotted class path,
+    a class, or a store that exists already. Raises `ImproperlyConfigured`.
+    """
+    if url is not None and not isinstance(url, (str, type)):
+        return url  # type: ignore[no-any-return]
+    name: Any = url
+    location: str | None = None
+    if isinstance(url, str) and '://' in url:
+        location = url
+        name = url.partition('://')[0]
+        if '+' in name:
+            name, location = url.split('+', 1)
+    return by_name(name)(app=app, url=location)
+
+
+def _announced(name: str) -> str | None:
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            return entry.value
+    return None
+
+
+def _unknown(name: str, reason: str) -> str:
+    known = ', '.join(sorted(BACKEND_ALIASES))
+    return (f'result_backend: no result backend is called {name!r} ({reason}); use one of {known}, '
+            "or 'package.module:Class'")

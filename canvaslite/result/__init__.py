@@ -1,0 +1,26 @@
+"""Results: what a caller gets for a task or a group, and waits on.
+
+`AsyncResult` stands for one task, `GroupResult` for a group, `ResultSet` for any collection, `EagerResult` for a task
+that was called locally. `result_from_tuple` rebuilds them from the form in which they are stored.
+"""
+
+from __future__ import annotations
+
+from canvaslite.result.async_result import AsyncResult
+from canvaslite.result.blocking import (
+    allow_join_result,
+    assert_will_not_block,
+    denied_join_result,
+    set_task_join_will_block,
+    task_join_will_block,
+)
+from canvaslite.result.eager_result import EagerResult
+from canvaslite.result.group_result import GroupResult
+from canvaslite.result.result_set import ResultSet
+from canvaslite.result.stored import ResultBase, result_from_tuple
+
+__all__ = (
+    'AsyncResult', 'EagerResult', 'GroupResult', 'ResultBase', 'ResultSet', 'allow_join_result',
+    'assert_will_not_block', 'denied_join_result', 'result_from_tuple', 'set_task_join_will_block',
+    'task_join_will_block',
+)

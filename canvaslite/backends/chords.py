@@ -1,0 +1,222 @@
+"""The chord join: when the last header task ends, its body is sent, once.
+
+A slot is ``task_id:group_index``; the first outcome of a slot counts, later ones change nothing. The chord is complete
+when the store has as many slots as the chord has parts. The one who completes it gets the `Claim`: a lease to send the
+body. It sends the body (whose id was fixed beforehand), then finishes by compare-and-set on the claim's token.
+
+A store implements `ChordJoin`; each of its methods is one atomic step. What is done between the steps is here.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kombu.exceptions import OperationalError
+
+from canvaslite import states, wire
+from canvaslite.exceptions import ChordError
+from canvaslite.result import GroupResult
+
+__all__ = ('ChordJoin', 'Claim', 'Part', 'Report', 'open_chord', 'return_part', 'send_unlock_task')
+
+logger = logging.getLogger('canvaslite.backends.chords')
+
+#: Seconds for which a claim holds, and for which it is renewed before the body is sent.
+CLAIM_LEASE = 10
+#: Seconds for which a finished chord is remembered, so that late copies of its parts change nothing.
+DONE_KEPT = 86400
+
+# Reports of `ChordJoin.part`.
+RECORDED = 'recorded'
+CLAIMED = 'claimed'
+BUSY = 'busy'
+DONE = 'done'
+
+
+class Part(NamedTuple):
+    """The outcome of one header task, as it is counted."""
+
+    group_id: str
+    task_id: str
+    #: Place in the header, None if the message did not say.
+    place: int | None
+    state: str
+    #: What `Backend.encode_result` made of the return value or exception.
+    result: Any
+
+
+class Claim(NamedTuple):
+    """The right to send the body, until the lease ends."""
+
+    group_id: str
+    token: str
+    #: Number of parts the chord waited for.
+    size: int
+
+
+class Report(NamedTuple):
+    """What became of a part."""
+
+    #: RECORDED (more are missing), CLAIMED (it was the last: send the body), BUSY (somebody else is sending it)
+    #: or DONE (the body is out).
+    status: str
+    claim: Claim | None = None
+    #: The parts (their `task_id`, `state`, `result`) in order, if the store could hand them over with the claim.
+    parts: Sequence[Part] | None = None
+
+
+class ChordJoin(ABC):
+    """How one store joins chords. Each method is one atomic step, and may be repeated without harm."""
+
+    @abstractmethod
+    def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
+        """A chord begins (or begins anew, under the id of an old one). `size` is None if it is not known yet."""
+
+    @abstractmethod
+    def set_size(self, group_id: str, size: int) -> None:
+        """The chord has `size` parts."""
+
+    @abstractmethod
+    def extend(self, group_id: str, count: int = 1) -> None:
+        """The chord has `count` parts more than `size` says."""
+
+    @abstractmethod
+    def part(self, part: Part) -> Report:
+        """A header task ended. Claims the sending of the body if that makes the chord complete and nobody holds it."""
+
+    @abstractmethod
+    def parts(self, claim: Claim) -> Sequence[Part]:
+        """The parts in the order of the header."""
+
+    @abstractmethod
+    def renew(self, claim: Claim, seconds: float) -> bool:
+        """Hold the claim for `seconds` from now. False if somebody else has it: stop."""
+
+    @abstractmethod
+    def release(self, claim: Claim) -> None:
+        """Give the claim back: the body could not be sent. The next copy of a part claims it again."""
+
+    @abstractmethod
+    def finish(self, claim: Claim) -> bool:
+        """The body is out (or has failed for good): drop the state, remember that it is done. False if lost."""
+
+
+def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...], body: Any) -> None:
+    """Prepare the join of a chord whose header has the result ``GroupResult(*header_result_args)``.
+
+    Groups inside the header make the value of the body's argument a nested list: its shape is saved.
+    """
+    group_id, results = header_result_args[0], header_result_args[1]
+    if not isinstance(results, (list, tuple)):
+        join.open(group_id, None, body, ())
+        return
+    join.open(group_id, None, body, [result.id for result in results])
+    if any(isinstance(result, GroupResult) for result in results):
+        backend.save_group(group_id, backend.app.GroupResult(*header_result_args))
+
+
+def return_part(backend: Any, join: ChordJoin, request: Any, state: str, result: Any) -> None:
+    """Count the outcome of the header task of `request`; send the body if it was the last one.
+
+    Raises what the store or the broker raise: the header task's message must then be delivered again.
+    """
+    part = part_of(backend, request, state, result)
+    if part is not None:
+        act_on_report(backend, join, join.part(part), request.chord)
+
+
+def part_of(backend: Any, request: Any, state: str, result: Any) -> Part | None:
+    """The part that this outcome is, or None for a request without group or id."""
+    if not request.group or not request.id:
+        return None
+    return Part(request.group, request.id, request.group_index, state, backend.encode_result(result, state))
+
+
+def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) -> None:
+    """Do what follows from a part: send the body if it is ours to send."""
+    if report.status != CLAIMED or report.claim is None:
+        return
+    claim = report.claim
+    body = backend.app.signature(callback)
+    try:
+        values = gather_values(backend, join, claim, report.parts)
+    except ChordError as exc:
+        logger.error('Chord %r failed: %s', claim.group_id, exc)
+        fail_chord(backend, join, claim, body, exc)
+    except Exception as exc:
+        logger.exception('Chord %r could not be joined: %r', claim.group_id, exc)
+        fail_chord(backend, join, claim, body, ChordError(f'Join error: {exc!r}'))
+    else:
+        send_body(backend, join, claim, body, values)
+
+
+def gather_values(backend: Any, join: ChordJoin, claim: Claim, parts: Sequence[Part] | None = None) -> list[Any]:
+    """The values of the header tasks, in order and in the header's shape. Raises `ChordError` if one failed."""
+    if parts is None:
+        parts = join.parts(claim)
+    values: list[Any] = []
+    by_id: dict[str, Any] = {}
+    for part in parts:
+        value = part.result
+        if part.state in states.EXCEPTION_STATES:
+            value = backend.exception_to_python(value)
+        if part.state in states.PROPAGATE_STATES:
+            raise chord_error(f'Dependency {part.task_id} raised {value!r}', value)
+        values.append(value)
+        by_id[part.task_id] = value
+    return values
+
+
+def chord_error(message: str, cause: Any = None) -> ChordError:
+    """A `ChordError` that keeps what caused it."""
+    error = ChordError(message)
+    if isinstance(cause, Exception):
+        error.__cause__ = cause
+    return error
+
+
+def send_body(backend: Any, join: ChordJoin, claim: Claim, body: Any, values: list[Any]) -> None:
+    """Publish the body with the header's values, then finish the chord."""
+    if not join.renew(claim, CLAIM_LEASE):
+        logger.warning('Chord %r: somebody else sends the body', claim.group_id)
+        return
+    try:
+        body.delay(values)
+    except (OperationalError, OSError, ConnectionError):
+        # The broker is away. That is no failure of the chord: the header task's message comes again, and its
+        # part, counted already, claims the chord again.
+        join.release(claim)
+        raise
+    except Exception as exc:
+        logger.exception('Chord %r: the body could not be sent: %r', claim.group_id, exc)
+        fail_chord(backend, join, claim, body, chord_error(f'Callback error: {exc!r}', exc))
+        return
+    if not join.finish(claim):
+        logger.warning('Chord %r: the claim was lost while the body was sent', claim.group_id)
+
+
+def fail_chord(backend: Any, join: ChordJoin, claim: Claim, body: Any, error: ChordError) -> None:
+    """Fail the body with `error`, and finish the chord."""
+    if not join.renew(claim, CLAIM_LEASE):
+        logger.warning('Chord %r: somebody else fails the body', claim.group_id)
+        return
+    backend.chord_error_from_stack(body, error)
+    join.finish(claim)
+
+
+def send_unlock_task(backend: Any, header_result: Any, body: Any, countdown: float = 1, **kwargs: Any) -> None:
+    """Send the task that polls until the header is ready: for stores that cannot join."""
+    kwargs['result'] = [result.as_tuple() for result in header_result]
+    app = backend.app
+    options = dict(body.options)
+    queue = options.get('queue')
+    if queue is None:
+        queue = app.amqp.router.route(kwargs, body.task)['queue'].name
+    stamped: Iterable[str] = options.get('stamped_headers') or ()
+    routing = {name: options[name] for name in ('exchange', 'exchange_type', 'routing_key', 'headers')
+               if name not in stamped and options.get(name) is not None}
+    app.tasks[wire.CHORD_UNLOCK].apply_async((header_result.id, body), kwargs, countdown=countdown, queue=queue,
+                                             priority=options.get('priority', 0), **routing)

@@ -1,0 +1,208 @@
+"""What follows from a failure: errbacks, the rest of the chain, the body of the chord.
+
+All of it is iterative: a canvas may be as long or as deep as it likes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import traceback as traceback_format
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from kombu.utils.uuid import uuid
+
+from canvaslite import states, wire
+from canvaslite.context import Context
+from canvaslite.exceptions import NotRegistered
+
+__all__ = ('FailurePropagation', 'request_of')
+
+logger = logging.getLogger('canvaslite.backends.failures')
+
+#: Options that say what waits for a canvas: they hold for the part of it whose result is the canvas's result.
+_AWAITING = ('chord', 'group_id', 'group_index', 'chain')
+
+
+class FailurePropagation:
+    """The part of a store that fails what depends on a failed task."""
+
+    app: Any
+
+    # What `store.Backend` adds.
+    keep_outcome: Any
+    mark_as_failure: Any
+
+    def _call_task_errbacks(self, request: Any, exc: BaseException, traceback: str | None) -> None:
+        """Run each errback of the request.
+
+        One that takes ``(request, exc, traceback)`` is called here and now; one that takes only the failed
+        task's id, or that is not known here, is sent as a task.
+        """
+        to_send = []
+        for described in request.errbacks or ():
+            errback = self.app.signature(described)
+            if not _takes_failure(errback):
+                to_send.append(errback)
+                continue
+            try:
+                errback(request, exc, traceback)
+            except Exception:
+                logger.exception('Errback %r raised an exception', errback.task)
+        if to_send:
+            self._send_errbacks(to_send, request)
+
+    def _send_errbacks(self, errbacks: list[Any], request: Any) -> None:
+        task_id = request.id
+        options = {'parent_id': task_id, 'root_id': request.root_id or task_id}
+        eager = self.app.conf.task_always_eager or (request.delivery_info or {}).get('is_eager', False)
+        for errback in errbacks:
+            if eager:
+                errback.apply((task_id,), **options)
+            else:
+                errback.apply_async((task_id,), **options)
+
+    def _fail_chain(self, chain: Iterable[Any] | None, exc: BaseException, traceback: str | None = None,
+                    store_result: bool = True, state: str = states.FAILURE) -> None:
+        """Fail the tasks that would have come next, so that nobody waits for them in vain.
+
+        Those that are parts of a chord are counted in it.
+        """
+        waiting: deque[Mapping[str, Any]] = deque(element for element in chain or () if isinstance(element, Mapping))
+        while waiting:
+            element = waiting.popleft()
+            inner, ends = _inner_canvases(element)
+            if inner:
+                waiting.extendleft(reversed([_awaited_like(element, sig) if sig is ends else sig for sig in inner]))
+                if element.get('task') != wire.CHORD:
+                    continue
+            request = request_of(element)
+            store = store_result and state in states.PROPAGATE_STATES and request.id is not None
+            if request.id is not None and element.get('task') not in _NAMES_OF_CANVASES:
+                self.keep_outcome(request.id, exc, state, traceback, request, store)
+
+    def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> None:
+        """The chord has failed: call the errbacks of its body, fail the body, and what depends on it.
+
+        `exc` is the exception being handled if it is not given. A body that is itself a canvas fails with all its
+        tasks: each errback runs once for each task that it is linked to.
+        """
+        error = exc if exc is not None else sys.exc_info()[1] or Exception('the chord failed')
+        traceback = format_traceback(error)
+        waiting: deque[tuple[Mapping[str, Any], list[Any]]] = deque([(callback, [])])
+        while waiting:
+            sig, inherited = waiting.popleft()
+            errbacks = [*inherited, *(link for link in _links(sig) if link not in inherited)]
+            inner, ends = _inner_canvases(sig)
+            if not inner:
+                self._fail_body(sig, errbacks, error, traceback)
+            elif sig.get('task') == wire.CHAIN:
+                waiting.appendleft((_awaited_like(sig, inner[0]) if inner[0] is ends else inner[0], errbacks))
+                self._fail_chain([_awaited_like(sig, step) if step is ends else step for step in inner[1:]],
+                                 error, traceback)
+            else:
+                waiting.extendleft((_awaited_like(sig, member) if sig.get('task') == wire.CHORD else member, errbacks)
+                                   for member in reversed(inner))
+
+    def _fail_body(self, sig: Mapping[str, Any], errbacks: list[Any], error: BaseException,
+                   traceback: str | None) -> None:
+        request = request_of(sig)
+        request.errbacks = errbacks
+        if not request.id:
+            request.id = uuid()
+        try:
+            self._call_task_errbacks(request, error, traceback)
+        except Exception as failed:
+            # As Celery: that the errbacks could not be called is the greater error.
+            logger.exception('The errbacks of %r could not be called', request.id)
+            error = failed
+        self.keep_outcome(request.id, error, states.FAILURE, traceback, request, True)
+        self._fail_chain(request.chain, error, traceback)
+
+    def fail_from_current_stack(self, task_id: str, exc: BaseException | None = None) -> ExceptionInfo:
+        """Mark the task as failed with `exc` or with the exception being handled; returns what was recorded."""
+        kind, current, stack = sys.exc_info()
+        error = current if exc is None else exc
+        info = ExceptionInfo((kind, error, stack))
+        self.mark_as_failure(task_id, error, info.traceback)
+        return info
+
+
+def request_of(sig: Mapping[str, Any]) -> Context:
+    """A request as the task of `sig` would have had it: for failing what never ran."""
+    options = dict(sig.get('options') or {})
+    request = Context({**sig, **options})
+    request.id = options.get('task_id')
+    request.group = options.get('group_id')
+    request.errbacks = _links(sig)
+    request.delivery_info = {}
+    return request
+
+
+def format_traceback(exc: BaseException) -> str | None:
+    """The traceback of `exc` as text; None if it was never raised."""
+    if exc.__traceback__ is None:
+        return None
+    return ''.join(traceback_format.format_exception(type(exc), exc, exc.__traceback__))
+
+
+def _takes_failure(errback: Any) -> bool:
+    try:
+        header = getattr(errback.type, '__header__', None)
+    except NotRegistered:
+        return False
+    # A bound task's header is a partial: it may want to be retried, and so is sent as a task.
+    if header is None or isinstance(header, partial):
+        return False
+    if not errback.immutable and (errback.args or errback.kwargs):
+        try:
+            return _takes_more_than_one(partial(header, *errback.args, **errback.kwargs))
+        except (TypeError, ValueError):
+            # Its own arguments do not fit: let the call itself say so.
+            return _takes_more_than_one(header)
+    return _takes_more_than_one(header)
+
+
+def _takes_more_than_one(function: Any) -> bool:
+    positional = 0
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return True
+        positional += parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    return positional > 1
+
+
+_NAMES_OF_CANVASES = frozenset({wire.GROUP, wire.CHAIN, wire.CHORD})
+
+
+def _links(sig: Mapping[str, Any]) -> list[Any]:
+    links = (sig.get('options') or {}).get('link_error') or []
+    return list(links) if isinstance(links, (list, tuple)) else [links]
+
+
+def _inner_canvases(sig: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], Mapping[str, Any] | None]:
+    """The signatures whose results stand for the one of `sig`, and which of them is awaited by what awaits `sig`."""
+    kwargs = sig.get('kwargs') or {}
+    if sig.get('task') == wire.CHORD:
+        body = kwargs.get('body')
+        return ([body], body) if body else ([], None)
+    if sig.get('task') == wire.CHAIN:
+        steps = list(kwargs.get('tasks') or ())
+        return steps, steps[-1] if steps else None
+    if sig.get('task') == wire.GROUP:
+        return list(kwargs.get('tasks') or ()), None
+    return [], None
+
+
+def _awaited_like(outer: Mapping[str, Any], sig: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`sig` with what waits for `outer`, where it has none of its own."""
+    options = outer.get('options') or {}
+    inherited = {name: options[name] for name in _AWAITING if options.get(name) is not None}
+    if not inherited:
+        return sig
+    return {**sig, 'options': {**inherited, **(sig.get('options') or {})}}

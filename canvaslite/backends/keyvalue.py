@@ -1,0 +1,171 @@
+"""Stores that map keys to bytes: Celery's keys and values over ``get``, ``mget``, ``set`` and ``delete``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from kombu.utils.encoding import bytes_to_str, ensure_bytes
+
+from canvaslite import states, wire
+from canvaslite.backends.codec import Meta
+from canvaslite.backends.store import Backend
+from canvaslite.backends.waiting import SyncBackendMixin
+from canvaslite.exceptions import BackendStoreError
+from canvaslite.result import result_from_tuple
+
+__all__ = ('BaseKeyValueStoreBackend', 'KeyValueStoreBackend')
+
+
+class BaseKeyValueStoreBackend(Backend):
+    """A store of keys and values. `key_t` makes a key of what the store wants (bytes by default)."""
+
+    key_t: Callable[[Any], Any] = staticmethod(ensure_bytes)
+    task_keyprefix: Any = wire.TASK_KEY_PREFIX
+    group_keyprefix: Any = wire.GROUP_KEY_PREFIX
+    chord_keyprefix: Any = wire.CHORD_KEY_PREFIX
+    #: Whether the store has an atomic ``incr``.
+    implements_incr = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        prefix = self._global_keyprefix()
+        self.task_keyprefix = self.key_t(prefix + bytes_to_str(self.task_keyprefix))
+        self.group_keyprefix = self.key_t(prefix + bytes_to_str(self.group_keyprefix))
+        self.chord_keyprefix = self.key_t(prefix + bytes_to_str(self.chord_keyprefix))
+        self._chord_expires = self.app.conf.get('result_chord_expires')
+
+    def _global_keyprefix(self) -> str:
+        options = self.app.conf.get('result_backend_transport_options') or {}
+        prefix = str(options.get('global_keyprefix') or '')
+        return prefix if not prefix or prefix[-1] in ':_-.' else prefix + '_'
+
+    @property
+    def chord_expires(self) -> int | None:
+        """Seconds for which the state of a chord is kept: ``result_chord_expires``, or else as results."""
+        if self._chord_expires is None:
+            return self.expires  # type: ignore[no-any-return]
+        return self.prepare_expires(self._chord_expires, type=int)  # type: ignore[no-any-return]
+
+    @property
+    def chord_result_expires(self) -> int:
+        """Seconds for which what a chord has saved and users may read is kept; 0 is for ever."""
+        if not self.chord_expires or not self.expires:
+            return 0
+        return int(max(self.chord_expires, self.expires))
+
+    # -- what a store writes ------------------------------------------------------------------------------------
+
+    def get(self, key: Any) -> Any:
+        """The value of `key`, or None."""
+        raise TypeError(f'{type(self).__name__} does not read')
+
+    def mget(self, keys: Iterable[Any]) -> Any:
+        """The values of `keys`: a list in their order (None where there is none), or a mapping."""
+        return [self.get(key) for key in keys]
+
+    def set(self, key: Any, value: Any) -> Any:
+        """Keep `value` under `key`, for `expires` seconds where the store can."""
+        raise TypeError(f'{type(self).__name__} does not write')
+
+    def delete(self, key: Any) -> Any:
+        """Remove `key`; nothing happens if there is none."""
+        raise TypeError(f'{type(self).__name__} does not delete')
+
+    def incr(self, key: Any) -> int:
+        """Add one to the number under `key` and return the sum."""
+        raise TypeError(f'{type(self).__name__} does not count')
+
+    def expire(self, key: Any, value: int) -> Any:
+        """Have `key` removed after `value` seconds, where the store can."""
+
+    def _set_with_state(self, key: Any, value: Any, state: str) -> Any:
+        return self.set(key, value)
+
+    # -- keys -------------------------------------------------------------------------------------------------------
+
+    def get_key_for_task(self, task_id: Any, key: Any = '') -> Any:
+        """The key of a task's result. Raises `ValueError` for an empty id."""
+        return self._get_key_for(self.task_keyprefix, task_id, key)
+
+    def get_key_for_group(self, group_id: Any, key: Any = '') -> Any:
+        """The key of a saved group; with a suffix `key`, of one part of its join."""
+        return self._get_key_for(self.group_keyprefix, group_id, key)
+
+    def get_key_for_chord(self, group_id: Any, key: Any = '') -> Any:
+        """The key of a chord's counter."""
+        return self._get_key_for(self.chord_keyprefix, group_id, key)
+
+    def _get_key_for(self, prefix: Any, id: Any, key: Any = '') -> Any:
+        if not id:
+            raise ValueError(f'An id must not be empty, got {id!r}')
+        if isinstance(id, UUID):
+            id = str(id)
+        return prefix + self.key_t(id) + self.key_t(key)
+
+    def _strip_prefix(self, key: Any) -> str:
+        key = self.key_t(key)
+        for prefix in (self.task_keyprefix, self.group_keyprefix):
+            if key.startswith(prefix):
+                return bytes_to_str(key[len(prefix):])
+        return bytes_to_str(key)
+
+    # -- results ----------------------------------------------------------------------------------------------------
+
+    def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
+                      request: Any = None, **kwargs: Any) -> Any:
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
+        meta['task_id'] = bytes_to_str(task_id)
+        # A success is final: a copy of the task that runs late must not replace it.
+        if self._get_task_meta_for(task_id)['status'] == states.SUCCESS:
+            return result
+        try:
+            self._set_with_state(self.get_key_for_task(task_id), self.encode(meta), state)
+        except BackendStoreError as exc:
+            raise BackendStoreError(str(exc), state=state, task_id=task_id) from exc
+        return result
+
+    def _get_task_meta_for(self, task_id: str) -> Meta:
+        payload = self.get(self.get_key_for_task(task_id))
+        if not payload:
+            return {'status': states.PENDING, 'result': None}
+        return self.decode_result(payload)
+
+    def _get_task_metas_for(self, task_ids: Collection[str]) -> dict[str, Meta]:
+        ids = list(task_ids)
+        values = self.mget([self.get_key_for_task(task_id) for task_id in ids])
+        if isinstance(values, Mapping):
+            found = ((self._strip_prefix(key), payload) for key, payload in values.items())
+        else:
+            found = zip(ids, values, strict=False)  # type: ignore[assignment]
+        return {bytes_to_str(task_id): self.decode_result(payload) for task_id, payload in found if payload}
+
+    def task_result_exists(self, task_id: str) -> bool:
+        """Whether the store knows the task at all, be it as PENDING."""
+        return bool(self.get(self.get_key_for_task(task_id)))
+
+    def _forget(self, task_id: str) -> None:
+        self.delete(self.get_key_for_task(task_id))
+
+    # -- groups -----------------------------------------------------------------------------------------------------
+
+    def _save_group(self, group_id: str, result: Any) -> Any:
+        self._set_with_state(self.get_key_for_group(group_id), self.encode({'result': result.as_tuple()}),
+                             states.SUCCESS)
+        return result
+
+    def _restore_group(self, group_id: str) -> Meta | None:
+        payload = self.get(self.get_key_for_group(group_id))
+        if not payload:
+            return None
+        meta: Meta = self.decode(payload)
+        meta['result'] = result_from_tuple(meta['result'], self.app)
+        return meta
+
+    def _delete_group(self, group_id: str) -> Any:
+        self.delete(self.get_key_for_group(group_id))
+
+
+class KeyValueStoreBackend(BaseKeyValueStoreBackend, SyncBackendMixin):
+    """A store of keys and values that is polled."""

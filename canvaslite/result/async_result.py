@@ -1,0 +1,408 @@
+"""`AsyncResult`: the state and the value of one task."""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from vine import Thenable, promise
+
+from canvaslite import states
+from canvaslite.current import app_or_current
+from canvaslite.exceptions import IncompleteStream, TimeoutError
+from canvaslite.result.blocking import assert_will_not_block
+from canvaslite.result.stored import ResultBase, result_from_tuple
+from canvaslite.utils.graph import DependencyGraph
+
+__all__ = ('AsyncResult',)
+
+Meta = dict[str, Any]
+
+
+@Thenable.register
+class AsyncResult(ResultBase):
+    """What is known of the task `id`. Nothing is looked up until it is asked for.
+
+    A ready result is kept; until then each question looks again.
+    """
+
+    TimeoutError = TimeoutError
+
+    app: Any = None
+    #: The store to ask.
+    backend: Any = None
+    #: True if the task's result is not stored (``ignore_result``): `get` returns None at once.
+    ignored: bool = False
+    _cache: Meta | None = None
+    _on_ready: Any = None
+
+    def __init__(self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None,
+                 parent: Any = None) -> None:
+        if id is None:
+            raise ValueError('AsyncResult needs the id of a task, not None')
+        if app is None:
+            app = app_or_current(self.app)
+        self.app = app
+        self.id = id
+        self.backend = backend if backend is not None else app.backend
+        if parent is not None:
+            self.parent = parent
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
+            follow_parents: bool = True, callback: Callable[[str, Any], Any] | None = None,
+            on_message: Callable[[Meta], Any] | None = None, on_interval: Callable[[], Any] | None = None,
+            disable_sync_subtasks: bool = True, EXCEPTION_STATES: Collection[str] = states.EXCEPTION_STATES,
+            PROPAGATE_STATES: Collection[str] = states.PROPAGATE_STATES) -> Any:
+        """Wait until the task is ready; return its value, or raise its error.
+
+        `timeout`: seconds to wait at most, then `TimeoutError`. `propagate`: if false, an error is returned, not
+        raised. `follow_parents`: raise the error of the first parent that failed instead. `interval`: longest pause
+        between two looks, for stores that cannot notify. `callback(id, value)` is called with the value,
+        `on_message(meta)` with each state that arrives, `on_interval()` now and then while waiting.
+        Inside a task this raises `RuntimeError`, unless `disable_sync_subtasks` is false or within
+        `allow_join_result`.
+        """
+        if self.ignored:
+            return None
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        follow = follow_parents and propagate and self.parent is not None
+        if follow:
+            on_interval = partial(self._check_parents, on_interval)
+        try:
+            if self._cache:
+                return self.maybe_throw(propagate=propagate, callback=callback)
+            return self.backend.wait_for_pending(
+                self, timeout=timeout, interval=interval, on_interval=on_interval, no_ack=no_ack,
+                propagate=propagate, callback=callback, on_message=on_message)
+        except Exception:
+            failed = self._failed_parent() if follow else None
+            if failed is None:
+                raise
+        return failed.maybe_throw()
+
+    wait = get
+
+    def _check_parents(self, on_interval: Callable[[], Any] | None) -> None:
+        self._maybe_reraise_parent_error()
+        if on_interval is not None:
+            on_interval()
+
+    def _maybe_reraise_parent_error(self) -> None:
+        failed = self._failed_parent()
+        if failed is not None:
+            failed.maybe_throw()
+
+    def _failed_parent(self) -> Any:
+        """The first task before this one that failed, looked up in one go; None if none did."""
+        tasks: list[Any] = []
+        for node in reversed(list(self.ancestors())):
+            tasks.extend(_tasks_of(node))
+        unknown = [task.id for task in tasks if not task._cache]
+        metas = self.backend.get_task_metas(unknown) if unknown else {}
+        for task in tasks:
+            meta = task._cache or task._maybe_set_cache(metas.get(task.id))
+            if meta and meta['status'] in states.PROPAGATE_STATES:
+                return task
+        return None
+
+    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
+        """Raise the task's error if it failed (and `propagate`), else return its value."""
+        meta = self._cache or self._get_task_meta()
+        value = meta['result']
+        if propagate and meta['status'] in states.PROPAGATE_STATES:
+            self.throw(value, self._to_remote_traceback(meta.get('traceback')))
+        if callback is not None:
+            callback(self.id, value)
+        return value
+
+    maybe_reraise = maybe_throw
+
+    def throw(self, exc: Any = None, tb: types.TracebackType | None = None, propagate: bool = True) -> None:
+        """Raise `exc`, after telling the `on_error` callbacks of `then`."""
+        if not isinstance(exc, BaseException):
+            exc = Exception(exc)
+        if self._on_ready is not None:
+            self._on_ready.throw(exc, tb, propagate)
+        elif propagate:
+            raise exc.with_traceback(tb) if tb is not None else exc
+
+    def _to_remote_traceback(self, tb: str | None) -> types.TracebackType | None:
+        if not tb or not self.app.conf.task_remote_tracebacks:
+            return None
+        try:
+            tblib = import_module('tblib')
+        except ImportError:  # optional: without it there is only the text of the traceback
+            return None
+        return tblib.Traceback.from_string(tb).as_traceback()  # type: ignore[no-any-return]
+
+    @property
+    def on_ready(self) -> Any:
+        """A promise that is fulfilled with this result when it is known to be ready."""
+        if self._on_ready is None:
+            self._on_ready = promise()
+            if self._cache and self._cache['status'] in states.READY_STATES:
+                self._on_ready(self)
+        return self._on_ready
+
+    def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None,
+             weak: bool = False) -> Any:
+        """Call `callback(result)` when the task is known to be ready, which is noticed while something waits."""
+        if self._cache is None:
+            self.backend.add_pending_result(self, weak=weak)
+        return self.on_ready.then(callback, on_error)
+
+    # -- what is known -------------------------------------------------------------------------------------------
+
+    def _get_task_meta(self) -> Meta:
+        if self._cache is None:
+            return self._maybe_set_cache(self.backend.get_task_meta(self.id))  # type: ignore[return-value]
+        return self._cache
+
+    def _maybe_set_cache(self, meta: Meta | None) -> Meta | None:
+        if meta and self._cache is None and meta['status'] in states.READY_STATES:
+            meta = self._set_cache(self.backend.meta_from_decoded(meta))
+            if self._on_ready is not None:
+                self.backend.remove_pending_result(self)
+                self._on_ready(self)
+        return meta
+
+    def _set_cache(self, meta: Meta) -> Meta:
+        children = meta.get('children')
+        if children:
+            meta = {**meta, 'children': [result_from_tuple(child, self.app) for child in children]}
+        self._cache = meta
+        return meta
+
+    def _iter_meta(self, **kwargs: Any) -> Iterator[Meta]:
+        return iter([self._get_task_meta()])
+
+    @property
+    def state(self) -> str:
+        """PENDING (unknown), STARTED, RETRY, FAILURE, SUCCESS, REVOKED, or a state of the task's own."""
+        return self._get_task_meta()['status']  # type: ignore[no-any-return]
+
+    @property
+    def status(self) -> str:
+        """Same as `state`."""
+        return self.state
+
+    @property
+    def result(self) -> Any:
+        """The return value; of a failed task the exception; of another state what was stored with it."""
+        return self._get_task_meta()['result']
+
+    @property
+    def info(self) -> Any:
+        """Same as `result`."""
+        return self.result
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of a failed task, as text."""
+        return self._get_task_meta().get('traceback')
+
+    @property
+    def children(self) -> list[Any] | None:
+        """Results of what the task has sent."""
+        return self._get_task_meta().get('children')
+
+    @property
+    def name(self) -> str | None:
+        """Name of the task. This and the following four need ``result_extended``."""
+        return self._get_task_meta().get('name')
+
+    @property
+    def args(self) -> Any:
+        """Arguments of the task."""
+        return self._get_task_meta().get('args')
+
+    @property
+    def kwargs(self) -> Any:
+        """Keyword arguments of the task."""
+        return self._get_task_meta().get('kwargs')
+
+    @property
+    def worker(self) -> str | None:
+        """Name of the worker that ran the task."""
+        return self._get_task_meta().get('worker')
+
+    @property
+    def retries(self) -> int | None:
+        """How often the task was retried."""
+        return self._get_task_meta().get('retries')
+
+    @property
+    def queue(self) -> str | None:
+        """Routing key that the task came by."""
+        return self._get_task_meta().get('queue')
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When the task ended."""
+        done = self._get_task_meta().get('date_done')
+        if not done or isinstance(done, datetime):
+            return done or None
+        return datetime.fromisoformat(done[:-1] + '+00:00' if done.endswith('Z') else done)
+
+    @property
+    def task_id(self) -> str:
+        """Same as `id`."""
+        return self.id  # type: ignore[no-any-return]
+
+    @task_id.setter
+    def task_id(self, id: str) -> None:
+        self.id = id
+
+    @property
+    def root(self) -> Any:
+        """The first result of the chain that this one is part of."""
+        return [self, *self.ancestors()][-1]
+
+    def exists(self) -> bool:
+        """Whether the store knows the task; a PENDING one may be waiting, or never have been sent."""
+        return self.backend.task_result_exists(self.id)  # type: ignore[no-any-return]
+
+    def ready(self) -> bool:
+        """Whether the task has ended."""
+        return self.state in states.READY_STATES
+
+    def successful(self) -> bool:
+        """Whether the task has returned a value."""
+        return self.state == states.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether the task has failed."""
+        return self.state == states.FAILURE
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Whether many such results can be fetched in one look."""
+        return self.backend.supports_native_join  # type: ignore[no-any-return]
+
+    # -- the tree of results -------------------------------------------------------------------------------------
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """``(parent, result)`` of this result and of all that was sent below it, breadth first.
+
+        Raises `IncompleteStream` at one that is not ready, unless `intermediate`.
+        """
+        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
+        while waiting:
+            parent, node = waiting.popleft()
+            yield parent, node
+            if node.ready():
+                waiting.extend((node, child) for child in node.children or ())
+            elif not intermediate:
+                raise IncompleteStream()
+
+    def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """``(result, value)`` of this result and of all below it, waiting for each; `kwargs` go to `get`."""
+        for _, node in self.iterdeps(intermediate=intermediate):
+            yield node, node.get(**kwargs)
+
+    def get_leaf(self) -> Any:
+        """The value of the last result below this one."""
+        value = None
+        for _, node in self.iterdeps():
+            value = node.get()
+        return value
+
+    def build_graph(self, intermediate: bool = False, formatter: Any = None) -> DependencyGraph:
+        """The tree of results as a graph, from each result to what it sent."""
+        graph = DependencyGraph(formatter=formatter)
+        for parent, node in self.iterdeps(intermediate=intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
+
+    @property
+    def graph(self) -> DependencyGraph:
+        """`build_graph()`."""
+        return self.build_graph()
+
+    def as_list(self) -> list[str]:
+        """The ids of this result and its parents."""
+        ids = [self.id]
+        for node in self.ancestors():
+            ids.append(node.id)
+        return ids
+
+    # -- acting on the task ----------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Remove the results of this task and its parents from the store."""
+        for node in (self, *self.ancestors()):
+            node._forget_self()
+
+    def _forget_self(self) -> None:
+        self._cache = None
+        self.backend.remove_pending_result(self)
+        self.backend.forget(self.id)
+
+    def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
+               timeout: float | None = None) -> None:
+        """Tell all workers not to run the task; with `terminate`, to kill (by `signal`) the process that runs it.
+
+        `wait`: wait for the workers' replies, at most `timeout` seconds.
+        """
+        self.app.control.revoke(self.id, connection=connection, terminate=terminate, signal=signal, reply=wait,
+                                timeout=timeout)
+
+    def revoke_by_stamped_headers(self, headers: dict[str, Any], connection: Any = None, terminate: bool = False,
+                                  signal: str | None = None, wait: bool = False,
+                                  timeout: float | None = None) -> None:
+        """Tell all workers not to run tasks with these stamps."""
+        self.app.control.revoke_by_stamped_headers(headers, connection=connection, terminate=terminate,
+                                                   signal=signal, reply=wait, timeout=timeout)
+
+    # -- as a value ----------------------------------------------------------------------------------------------------
+
+    __class_getitem__: Any = classmethod(types.GenericAlias)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__}: {self.id}>'
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AsyncResult):
+            return bool(other.id == self.id)
+        if isinstance(other, str):
+            return bool(other == self.id)
+        return NotImplemented
+
+    def __copy__(self) -> AsyncResult:
+        return self.__class__(self.id, self.backend, None, self.app, self.parent)
+
+    def __reduce__(self) -> Any:
+        return self.__class__, self.__reduce_args__()
+
+    def __reduce_args__(self) -> tuple[Any, ...]:
+        return self.id, self.backend, None, None, self.parent
+
+
+def _tasks_of(node: Any) -> list[Any]:
+    """The results of tasks that `node` stands for: itself, or the members of a group, at any depth."""
+    tasks: list[Any] = []
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        members = getattr(node, 'results', None)
+        if members is None:
+            tasks.append(node)
+        else:
+            waiting.extend(reversed(members))
+    return tasks

@@ -1,0 +1,61 @@
+"""Whether waiting for a result is allowed here: not inside a task, where it can starve the worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ('allow_join_result', 'assert_will_not_block', 'denied_join_result', 'set_task_join_will_block',
+           'task_join_will_block')
+
+E_WOULDBLOCK = """\
+Never call result.get() within a task!
+See https://docs.celeryq.dev/en/latest/userguide/tasks.html\
+#avoid-launching-synchronous-subtasks
+"""
+
+
+class _Answer(threading.local):
+    #: None: as the whole process.
+    blocks: bool | None = None
+
+
+_here = _Answer()
+_process = [False]
+
+
+def set_task_join_will_block(blocks: bool) -> None:
+    """Say for the whole process whether it runs tasks, so that waiting in it would block a worker."""
+    _process[0] = blocks
+
+
+def task_join_will_block() -> bool:
+    """Whether waiting here would block a worker."""
+    return _process[0] if _here.blocks is None else _here.blocks
+
+
+def assert_will_not_block() -> None:
+    """Raise `RuntimeError` inside a task."""
+    if task_join_will_block():
+        raise RuntimeError(E_WOULDBLOCK)
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Allow waiting for results within, though it be inside a task."""
+    before, _here.blocks = _here.blocks, False
+    try:
+        yield
+    finally:
+        _here.blocks = before
+
+
+@contextmanager
+def denied_join_result() -> Iterator[None]:
+    """Refuse waiting for results within."""
+    before, _here.blocks = _here.blocks, True
+    try:
+        yield
+    finally:
+        _here.blocks = before

@@ -1,0 +1,266 @@
+"""`ResultSet`: several results as one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from weakref import proxy
+
+from vine import Thenable, barrier, promise
+
+from canvaslite import states
+from canvaslite.current import get_current_app
+from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.result.blocking import assert_will_not_block
+from canvaslite.result.stored import ResultBase
+
+__all__ = ('ResultSet',)
+
+Meta = dict[str, Any]
+Callback = Callable[[str, Any], Any]
+
+
+@Thenable.register
+class ResultSet(ResultBase):
+    """A collection of results, in order."""
+
+    _app: Any = None
+    _on_ready: Any = None
+    #: The members.
+    results: list[Any]
+
+    def __init__(self, results: list[Any], app: Any = None, ready_barrier: Any = None, **kwargs: Any) -> None:
+        self._app = app
+        self.results = results
+        self._ready_barrier = ready_barrier
+
+    # -- members ------------------------------------------------------------------------------------------------
+
+    def add(self, result: Any) -> None:
+        """Add a result, unless it is a member already."""
+        if result not in self.results:
+            self.results.append(result)
+            # Who asks from now on waits for the new member too; who asked before does not.
+            self._on_ready = self._ready_barrier = None
+
+    def remove(self, result: Any) -> None:
+        """Remove a member (a result or an id). Raises `KeyError` if it is none."""
+        if isinstance(result, str):
+            result = self.app.AsyncResult(result)
+        try:
+            self.results.remove(result)
+        except ValueError:
+            raise KeyError(result) from None
+
+    def discard(self, result: Any) -> None:
+        """Remove a result if it is a member."""
+        if result in self.results:
+            self.results.remove(result)
+
+    def update(self, results: Iterable[Any]) -> None:
+        """Add those that are not members yet."""
+        for result in results:
+            self.add(result)
+
+    def clear(self) -> None:
+        """Remove all members."""
+        self.results[:] = []
+
+    # -- what is known ------------------------------------------------------------------------------------------
+
+    def successful(self) -> bool:
+        """Whether all members have returned a value."""
+        return all(result.successful() for result in self._fetched())
+
+    def failed(self) -> bool:
+        """Whether a member has failed."""
+        return any(result.failed() for result in self._fetched())
+
+    def ready(self) -> bool:
+        """Whether all members have ended."""
+        return all(result.ready() for result in self._fetched())
+
+    def waiting(self) -> bool:
+        """Whether a member has not ended."""
+        return not self.ready()
+
+    def completed_count(self) -> int:
+        """How many members have returned a value."""
+        return sum(result.successful() for result in self._fetched())
+
+    def _fetched(self) -> list[Any]:
+        """The members, after one look for all that are not known to be ready."""
+        unknown = {result.id: result for result in self.results
+                   if not isinstance(result, ResultSet) and not result._cache}
+        if len(unknown) > 1 and self.supports_native_join:
+            for task_id, meta in self.backend.get_task_metas(unknown).items():
+                unknown[task_id]._maybe_set_cache(meta)
+        return self.results
+
+    def maybe_throw(self, callback: Callback | None = None, propagate: bool = True) -> None:
+        """Raise the error of the first member that failed."""
+        for result in self.results:
+            result.maybe_throw(callback=callback, propagate=propagate)
+
+    maybe_reraise = maybe_throw
+
+    def _failed_join_report(self) -> Iterator[Any]:
+        return (result for result in self.results
+                if (result._cache or result.backend.is_cached(result.id)) and result.state in states.PROPAGATE_STATES)
+
+    def _iter_meta(self, **kwargs: Any) -> Iterator[Meta]:
+        ids = {result.id for result in self.results}
+        return (meta for _, meta in self.backend.get_many(ids, max_iterations=1, **kwargs))
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
+            callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
+            disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> Any:
+        """Wait for all members; their values in order. See `join`; uses `join_native` where the store can."""
+        join = self.join_native if self.supports_native_join else self.join
+        return join(timeout=timeout, propagate=propagate, interval=interval, callback=callback, no_ack=no_ack,
+                    on_message=on_message, disable_sync_subtasks=disable_sync_subtasks, on_interval=on_interval)
+
+    def join(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
+             callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
+             disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> list[Any]:
+        """Wait for the members one after the other; their values in order.
+
+        With `callback(id, value)` the values go there, and the list is empty. `timeout` is for all together.
+        Raises the first error in order (or returns it in its place, without `propagate`) and `TimeoutError`.
+        """
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if on_message is not None:
+            raise ImproperlyConfigured('result_backend: this store does not support on_message')
+        deadline = None if timeout is None else time.monotonic() + timeout
+        values = []
+        for result in self.results:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            value = result.get(timeout=left, propagate=propagate, interval=interval, no_ack=no_ack,
+                               on_interval=on_interval, disable_sync_subtasks=disable_sync_subtasks)
+            if callback is not None:
+                callback(result.id, value)
+            else:
+                values.append(value)
+        return values
+
+    def join_native(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
+                    callback: Callback | None = None, no_ack: bool = True,
+                    on_message: Callable[[Meta], Any] | None = None,
+                    on_interval: Callable[[], Any] | None = None,
+                    disable_sync_subtasks: bool = True) -> list[Any] | None:
+        """As `join`, taking the results as they come; None if there is a `callback`."""
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        places: dict[str, list[int]] = {}
+        for place, result in enumerate(self.results):
+            places.setdefault(result.id, []).append(place)
+        values: list[Any] = [None] * len(self.results)
+        for task_id, meta in self.iter_native(timeout, interval, no_ack, on_message, on_interval):
+            if isinstance(meta, list):
+                value: Any = [member.get(timeout=timeout, propagate=propagate,
+                                         disable_sync_subtasks=disable_sync_subtasks) for member in meta]
+            else:
+                value = meta['result']
+                if propagate and meta['status'] in states.PROPAGATE_STATES:
+                    raise value
+            if callback is not None:
+                callback(task_id, value)
+            for place in places[task_id]:
+                values[place] = value
+        return None if callback is not None else values
+
+    def iter_native(self, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
+                    on_message: Callable[[Meta], Any] | None = None,
+                    on_interval: Callable[[], Any] | None = None) -> Iterator[tuple[str, Any]]:
+        """``(id, meta)`` of the members as they become ready."""
+        return self.backend.iter_native(self, timeout=timeout, interval=interval,  # type: ignore[no-any-return]
+                                        no_ack=no_ack, on_message=on_message, on_interval=on_interval)
+
+    def iterate(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> Iterator[Any]:
+        """The values of the members as they become ready."""
+        for _, meta in self.iter_native(timeout, interval):
+            if isinstance(meta, list):
+                yield [member.get(timeout=timeout, propagate=propagate) for member in meta]
+                continue
+            if propagate and meta['status'] in states.PROPAGATE_STATES:
+                raise meta['result']
+            yield meta['result']
+
+    @property
+    def on_ready(self) -> Any:
+        """A promise that is fulfilled with this set when all members are known to be ready."""
+        if self._on_ready is None:
+            self._on_ready = promise(args=(proxy(self),))
+            self._ready_barrier = self._ready_barrier or barrier(self.results)
+            self._ready_barrier.then(self._on_ready)
+            self._ready_barrier.finalize()
+        return self._on_ready
+
+    def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None,
+             weak: bool = False) -> Any:
+        """Call `callback(result_set)` when all members are known to be ready."""
+        return self.on_ready.then(callback, on_error)
+
+    # -- acting on the tasks --------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Remove the results of all members from the store."""
+        for result in self.results:
+            result.forget()
+
+    def _forget_self(self) -> None:
+        self.forget()
+
+    def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
+               timeout: float | None = None) -> None:
+        """Tell all workers not to run these tasks. See `AsyncResult.revoke`."""
+        self.app.control.revoke([result.id for result in self.results], connection=connection, timeout=timeout,
+                                terminate=terminate, signal=signal, reply=wait)
+
+    # -- as a value -----------------------------------------------------------------------------------------------
+
+    @property
+    def supports_native_join(self) -> bool | None:
+        """Whether the store fetches many results in one look; None for an empty set."""
+        return self.results[0].supports_native_join if self.results else None
+
+    @property
+    def app(self) -> Any:
+        """The app of the members."""
+        if self._app is None:
+            self._app = self.results[0].app if self.results else get_current_app()
+        return self._app
+
+    @app.setter
+    def app(self, app: Any) -> None:
+        self._app = app
+
+    @property
+    def backend(self) -> Any:
+        """The store of the members."""
+        return self.app.backend if self.app is not None else self.results[0].backend
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.results[index]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ResultSet):
+            return other.results == self.results
+        return NotImplemented
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__}: [{", ".join(result.id for result in self.results)}]>'
+
+    def member_tuples(self) -> list[Any] | None:
+        """The members as data."""
+        return [result.as_tuple() for result in self.results]

@@ -1,0 +1,59 @@
+"""The form in which results are stored and sent: ``((id, parent), members)``, `members` None for a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from canvaslite.current import app_or_current
+
+__all__ = ('ResultBase', 'ResultTuple', 'result_from_tuple')
+
+ResultTuple = tuple[tuple[Any, Any], Any]
+
+
+class ResultBase:
+    """Base of all results."""
+
+    #: Id of the task or group; None for a set without one.
+    id: Any = None
+    #: Result of what came before in a chain.
+    parent: Any = None
+
+    def ancestors(self) -> Iterator[Any]:
+        """The parent, its parent, and so on."""
+        node = self.parent
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def as_tuple(self) -> ResultTuple:
+        """The result with its parents, as data."""
+        stored: Any = None
+        for node in (*reversed(list(self.ancestors())), self):
+            stored = ((node.id, stored), node.member_tuples())
+        return stored  # type: ignore[no-any-return]
+
+    def member_tuples(self) -> list[ResultTuple] | None:
+        """The members of a group as data; None for a task."""
+        return None
+
+
+def result_from_tuple(stored: Any, app: Any = None) -> Any:
+    """The result that `as_tuple` was made of; a result is returned as it is."""
+    if isinstance(stored, ResultBase):
+        return stored
+    app = app_or_current(app)
+    line = []
+    while stored is not None and not isinstance(stored, ResultBase):
+        named, members = stored
+        id_, stored = named if isinstance(named, (list, tuple)) else (named, None)
+        line.append((id_, members))
+        stored = stored or None
+    parent: Any = stored
+    for id_, members in reversed(line):
+        if members is None:
+            parent = app.AsyncResult(id_, parent=parent)
+        else:
+            parent = app.GroupResult(id_, [result_from_tuple(member, app) for member in members], parent=parent)
+    return parent
