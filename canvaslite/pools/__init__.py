@@ -1,0 +1,50 @@
+"""Pools: what runs a worker's tasks.
+
+`prefork` (child processes, the default), `threads`, and `solo` (the worker's own process). `pool_class` finds
+one by the name that users give.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.utils.imports import symbol_by_name
+
+from canvaslite.exceptions import ImproperlyConfigured
+
+#: Class paths by name; paths, so that a pool's modules are imported only where it is used.
+ALIASES = {
+    'prefork': 'canvaslite.pools.prefork.pool:PreforkPool',
+    'processes': 'canvaslite.pools.prefork.pool:PreforkPool',
+    'threads': 'canvaslite.pools.thread:ThreadPool',
+    'solo': 'canvaslite.pools.solo:SoloPool',
+}
+_OURS = ('prefork', 'threads', 'solo')
+#: Pools that Celery has and we do not (yet).
+_ABSENT = {'eventlet', 'gevent', 'custom'}
+
+
+def get_available_pool_names() -> tuple[str, ...]:
+    """The names a user may give."""
+    return tuple(ALIASES)
+
+
+def pool_class(name: Any) -> Any:
+    """The class of the pool called `name`: a name of ours, ``module:Class``, or the class itself.
+
+    Raises `ImproperlyConfigured` when there is none of that name.
+    """
+    if not isinstance(name, str):
+        return name
+    if name in ALIASES:
+        return symbol_by_name(ALIASES[name])
+    if name in _ABSENT or (':' not in name and '.' not in name):
+        raise ImproperlyConfigured(
+            f'worker_pool: there is no pool {name!r}; choose one of {", ".join(_OURS)}, or give module:Class.')
+    try:
+        return symbol_by_name(name)
+    except (ImportError, AttributeError) as exc:
+        raise ImproperlyConfigured(f'worker_pool: cannot import the pool {name!r}: {exc}') from exc
+
+
+get_implementation = pool_class

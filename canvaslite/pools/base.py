@@ -1,0 +1,166 @@
+"""`Pool`: what the worker asks of the thing that runs its tasks, and what it is told in return.
+
+A pool is given requests and decides who runs which when. It never looks into a message: it takes a request's
+`Job`, has it run by a `Runner`, and tells the `Listener` how that went. All of this happens in the thread of the
+worker's loop; only a pool knows about its processes or threads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from canvaslite.execution.outcome import Kind, Outcome
+from canvaslite.protocol.job import Job
+
+#: Runtime assumed of a task that was not measured yet, in seconds: long enough to be given to free children only.
+UNMEASURED = 1.0
+
+
+class Pace:
+    """How long the tasks of one name take, as a moving mean in seconds."""
+
+    __slots__ = ('mean', 'measured')
+
+    def __init__(self) -> None:
+        self.mean = UNMEASURED
+        self.measured = False
+
+    def note(self, elapsed: float) -> None:
+        """Take one more run into account. A slower one counts more than a faster one: pessimism keeps queues fair."""
+        if not self.measured:
+            self.measured = True
+            self.mean = elapsed
+        elif elapsed > self.mean:
+            self.mean += (elapsed - self.mean) * 0.5
+        else:
+            self.mean += (elapsed - self.mean) * 0.125
+
+
+class Work(Protocol):
+    """What a pool needs to know of a request."""
+
+    pace: Any
+    #: Hard and soft time limit in seconds, or None when there is neither.
+    limits: tuple[float | None, float | None] | None
+
+    def job(self) -> Job:
+        """What the child is to run."""
+
+
+class Listener(Protocol):
+    """Who is told what becomes of the requests."""
+
+    def on_started(self, request: Any, pid: int, time_start: float) -> None:
+        """`request` runs in process `pid` since `time_start` (`time.monotonic`). Not called for the shortest runs."""
+
+    def on_finished(self, request: Any, kind: Kind, runtime: float, note: str) -> None:
+        """The run ended by itself; `runtime` is that of the task's own code, in seconds."""
+
+    def on_lost(self, request: Any, reason: str) -> None:
+        """The process died while it ran `request`."""
+
+    def on_timeout(self, request: Any, soft: bool, limit: float) -> None:
+        """The time limit was reached: soft, the task was told; hard, its process is dead."""
+
+
+class Runner(Protocol):
+    """What runs a job: `execution.entry.Executor`."""
+
+    def run(self, job: Job) -> Outcome:
+        """Run the job to its end. Raises nothing for a bad message."""
+
+
+class Preparation(Protocol):
+    """What makes a process or thread ready to run tasks, and tidies up when it ends."""
+
+    def enter(self, index: int) -> Runner:
+        """Called where the tasks will run, before the first; `index` counts the processes from 0."""
+
+    def leave(self, exitcode: int) -> None:
+        """Called there after the last."""
+
+
+class Pool(ABC):
+    """Base of the pools. `limit` is the number of tasks that run at once.
+
+    The loop calls `pump` at the end of each of its turns: only there are requests handed over, so that a
+    turn costs one write for each child, not one for each task.
+    """
+
+    #: Name by which users ask for it.
+    name = ''
+    #: Whether `terminate_job` and time limits work.
+    can_interrupt = False
+
+    def __init__(self, limit: int, preparation: Preparation, listener: Listener, **options: Any) -> None:
+        self.limit = limit
+        self.preparation = preparation
+        self.listener = listener
+        self.options = options
+
+    @abstractmethod
+    def start(self, hub: Any) -> None:
+        """Start the processes or threads and register with the loop."""
+
+    @abstractmethod
+    def submit(self, request: Any) -> None:
+        """Have `request` run when its turn comes."""
+
+    @abstractmethod
+    def submit_first(self, request: Any) -> None:
+        """Have `request` run before all that wait."""
+
+    @abstractmethod
+    def pump(self) -> None:
+        """Hand over what can be handed over."""
+
+    @abstractmethod
+    def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
+        """Take back those requests that did not start and are `unwanted`; they are not run."""
+
+    @abstractmethod
+    def pending(self) -> int:
+        """How many requests were submitted and did not end."""
+
+    @abstractmethod
+    def running(self) -> Iterable[Any]:
+        """The requests that run."""
+
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many more tasks could start at once."""
+
+    @abstractmethod
+    def stop(self, timeout: float) -> None:
+        """End the idle processes or threads; called when nothing is pending. Waits up to `timeout` seconds."""
+
+    @abstractmethod
+    def terminate(self) -> None:
+        """End everything at once, whatever runs."""
+
+    def terminate_job(self, request: Any, signum: int) -> bool:
+        """Send `signum` to the process that runs `request`; False when it does not run or cannot be interrupted."""
+        return False
+
+    def grow(self, n: int = 1) -> None:
+        """Have `n` more tasks run at once."""
+        raise ValueError(f'The {self.name} pool cannot grow.')
+
+    def shrink(self, n: int = 1) -> None:
+        """Have `n` fewer tasks run at once. Raises `ValueError` when that is impossible."""
+        raise ValueError(f'The {self.name} pool cannot shrink.')
+
+    def restart(self) -> None:
+        """Replace the processes. Raises `ValueError` when there are none."""
+        raise ValueError(f'The {self.name} pool cannot restart.')
+
+    @property
+    def num_processes(self) -> int:
+        return self.limit
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What ``inspect stats`` shows of the pool."""
+        return {'implementation': f'{type(self).__module__}:{type(self).__name__}', 'max-concurrency': self.limit}

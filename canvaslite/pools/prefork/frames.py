@@ -1,0 +1,194 @@
+"""The bytes between a worker's parent and its children.
+
+Both directions are streams of frames over a socket pair; a writer gathers many frames into one write, and a
+reader takes what one read gave it. Lengths are little-endian and unpadded.
+
+Job frame, parent to child::
+
+    length u32 | seq u64 | flags u8 | route length u16 | head length u32 | route | head | body
+
+`length` counts what follows it; the route is the exchange, a NUL and the routing key. A job with a verdict is rare
+and goes as one pickled `Job` in place of route, head and body.
+
+Report frame, child to parent::
+
+    type u8 | seq u64 | kind u8 | runtime f32 | elapsed f32 | note length u16 | note
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from typing import NamedTuple
+
+from canvaslite.protocol.job import Job
+
+_JOB = struct.Struct('<IQBHI')
+_JOB_REST = _JOB.size - 4
+_REPORT = struct.Struct('<BQBffH')
+
+_REDELIVERED = 2
+_PICKLED = 4
+_CLOSE = 8
+_FORM = 1
+
+#: Report types: the child is up (or skipped what was taken back), a job started, a job ended.
+READY, STARTED, FINISHED = 1, 2, 3
+
+NOTE_LIMIT = 2048
+READ_SIZE = 1 << 18
+_ROUTES_KEPT = 1000
+
+
+class Routes:
+    """Exchange and routing key as bytes and back, remembered: a worker sees few different ones."""
+
+    __slots__ = ('_packed', '_unpacked')
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple[str, str], bytes] = {}
+        self._unpacked: dict[bytes, tuple[str, str]] = {}
+
+    def pack(self, exchange: str, routing_key: str) -> bytes:
+        known = self._packed.get((exchange, routing_key))
+        if known is not None:
+            return known
+        if len(self._packed) >= _ROUTES_KEPT:
+            self._packed.clear()
+        packed = f'{exchange}\0{routing_key}'.encode('utf-8', 'surrogatepass')[:0xFFFF]
+        self._packed[exchange, routing_key] = packed
+        return packed
+
+    def unpack(self, packed: bytes) -> tuple[str, str]:
+        known = self._unpacked.get(packed)
+        if known is not None:
+            return known
+        if len(self._unpacked) >= _ROUTES_KEPT:
+            self._unpacked.clear()
+        exchange, _, routing_key = packed.decode('utf-8', 'surrogatepass').partition('\0')
+        self._unpacked[packed] = (exchange, routing_key)
+        return exchange, routing_key
+
+
+class JobEncoder:
+    """Makes job frames."""
+
+    __slots__ = ('routes',)
+
+    def __init__(self) -> None:
+        self.routes = Routes()
+
+    def encode(self, seq: int, job: Job) -> bytes:
+        form, head, body, exchange, routing_key, redelivered, verdict = job
+        if verdict is not None:
+            pickled = pickle.dumps(job, 5)
+            return _JOB.pack(_JOB_REST + len(pickled), seq, _PICKLED, 0, 0) + pickled
+        route = self.routes.pack(exchange, routing_key)
+        length = _JOB_REST + len(route) + len(head) + len(body)
+        flags = form | _REDELIVERED if redelivered else form
+        return b''.join((_JOB.pack(length, seq, flags, len(route), len(head)), route, head, body))
+
+    def encode_close(self) -> bytes:
+        """The frame after which a child ends."""
+        return _JOB.pack(_JOB_REST, 0, _CLOSE, 0, 0)
+
+
+class JobReader:
+    """Reads job frames from a child's blocking socket."""
+
+    __slots__ = ('_rest', '_routes', '_sock')
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._rest = b''
+        self._routes = Routes()
+
+    def read(self) -> list[tuple[int, Job | None]]:
+        """Wait for at least one frame; return all that are there as (seq, job), with None for the closing one.
+
+        Raises `EOFError` when the parent is gone.
+        """
+        jobs: list[tuple[int, Job | None]] = []
+        data = self._rest
+        while True:
+            offset = self._decode(data, jobs)
+            if jobs:
+                self._rest = data[offset:]
+                return jobs
+            data = data[offset:] + self._receive(data, offset)
+
+    def _receive(self, data: bytes, offset: int) -> bytes:
+        """What completes the frame at `offset`, if its length is known, or whatever comes next."""
+        have = len(data) - offset
+        missing = int.from_bytes(data[offset:offset + 4], 'little') + 4 - have if have >= 4 else 0
+        chunks: list[bytes] = []
+        while True:
+            chunk = self._sock.recv(max(READ_SIZE, min(missing, 1 << 22)))
+            if not chunk:
+                raise EOFError
+            chunks.append(chunk)
+            missing -= len(chunk)
+            if missing <= 0:
+                return b''.join(chunks)
+
+    def _decode(self, data: bytes, jobs: list[tuple[int, Job | None]]) -> int:
+        offset, end, size = 0, len(data), _JOB.size
+        unpack_from, unpack_route = _JOB.unpack_from, self._routes.unpack
+        while end - offset >= size:
+            length, seq, flags, route_length, head_length = unpack_from(data, offset)
+            stop = offset + 4 + length
+            if stop > end:
+                break
+            head = offset + size + route_length
+            if flags < _PICKLED:
+                exchange, routing_key = unpack_route(data[offset + size:head])
+                body = head + head_length
+                jobs.append((seq, Job(flags & _FORM, data[head:body], data[body:stop], exchange, routing_key,
+                                      flags >= _REDELIVERED)))
+            elif flags & _CLOSE:
+                jobs.append((seq, None))
+            else:
+                jobs.append((seq, pickle.loads(data[offset + size:stop])))  # our own parent's bytes
+            offset = stop
+        return offset
+
+
+class Report(NamedTuple):
+    """What a child tells. `elapsed` is the whole time of the run, `runtime` that of the task's own code."""
+
+    type: int
+    seq: int
+    kind: int = 0
+    runtime: float = 0.0
+    elapsed: float = 0.0
+    note: str = ''
+
+
+def encode_report(type_: int, seq: int, kind: int = 0, runtime: float = 0.0, elapsed: float = 0.0,
+                  note: str = '') -> bytes:
+    """One report frame."""
+    if not note:
+        return _REPORT.pack(type_, seq, kind, runtime, elapsed, 0)
+    text = note.encode('utf-8', 'replace')[:NOTE_LIMIT]
+    return _REPORT.pack(type_, seq, kind, runtime, elapsed, len(text)) + text
+
+
+def decode_reports(data: bytes) -> tuple[list[Report], bytes]:
+    """All whole reports in `data`, and the bytes left over."""
+    reports: list[Report] = []
+    offset, end, size = 0, len(data), _REPORT.size
+    unpack_from = _REPORT.unpack_from
+    while end - offset >= size:
+        type_, seq, kind, runtime, elapsed, note_length = unpack_from(data, offset)
+        stop = offset + size
+        if not note_length:
+            reports.append(Report(type_, seq, kind, runtime, elapsed))
+        elif stop + note_length > end:
+            break
+        else:
+            note = data[stop:stop + note_length].decode('utf-8', 'replace')
+            stop += note_length
+            reports.append(Report(type_, seq, kind, runtime, elapsed, note))
+        offset = stop
+    return reports, data[offset:]

@@ -1,0 +1,359 @@
+"""`PreforkPool`: tasks run in child processes.
+
+A task goes to a child that is free. When none is, short tasks (by the mean of their name) are sent ahead to the child
+that will be done first, up to a few milliseconds of work, so that it need not wait for us between them. What was
+sent ahead to a child that then stalls, because one task takes long after all or because the child was
+stopped, is taken back and goes to others: nothing waits behind a long task for longer than `watch.STALL`.
+
+A child that dies takes with it only the job it ran: the shared page tells which that was.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import billiard
+
+from canvaslite.execution.outcome import Kind
+from canvaslite.pools.base import Listener, Pool, Preparation
+from canvaslite.pools.prefork import frames
+from canvaslite.pools.prefork.handle import ChildHandle
+from canvaslite.pools.prefork.watch import AHEAD_SECONDS, Watch
+from canvaslite.signals import worker_before_create_process
+
+logger = logging.getLogger('canvaslite.pools.prefork')
+
+#: Number of jobs that a child has at most.
+AHEAD_JOBS = 32
+#: Cost assumed of the shortest task, in seconds.
+LEAST_COST = 0.00005
+#: A task is sent ahead only if its mean runtime in seconds is below this.
+SHORT_TASK = 0.002
+#: A child that ends earlier than this many seconds after its start, without having been ready, is replaced with delay.
+EARLY_END = 1.0
+#: Seconds between a signal that is to end a task's process and the KILL that follows if it does not.
+TERMINATION_GRACE = 3.0
+
+
+class PreforkPool(Pool):
+    """Tasks run in `limit` child processes. Options: `max_tasks_per_child`, `max_memory_per_child` (KiB),
+    `release` (called in each child to close what the parent holds)."""
+
+    name = 'prefork'
+    can_interrupt = True
+
+    def __init__(self, limit: int, preparation: Preparation, listener: Listener, *,
+                 max_tasks_per_child: int | None = None, max_memory_per_child: int | None = None,
+                 release: Callable[[], None] | None = None, **options: Any) -> None:
+        super().__init__(limit, preparation, listener, **options)
+        self.max_tasks = max_tasks_per_child
+        self.max_memory = max_memory_per_child
+        self.release = release
+        self.context = billiard.get_context('fork')
+        self.encoder = frames.JobEncoder()
+        self.children: list[ChildHandle] = []
+        self.idle: list[ChildHandle] = []
+        self.waiting: deque[Any] = deque()
+        self.watch = Watch(self)
+        self.hub: Any = None
+        self._written_to: dict[ChildHandle, None] = {}
+        self._early_ends = 0
+        self._names = 0
+        self._stopping = False
+
+    # -- processes
+
+    def start(self, hub: Any) -> None:
+        self.hub = hub
+        # What the children share with us stays shared only as long as the collector does not write into it.
+        gc.collect()
+        gc.freeze()
+        for index in range(self.limit):
+            self._fork(index)
+        self.watch.start(hub)
+
+    def _fork(self, index: int) -> None:
+        if worker_before_create_process.receivers:
+            worker_before_create_process.send(sender=self)
+        child = ChildHandle(self.context, index)
+        self._names += 1
+        child.fork(self.context, self.preparation, self._release_in_child, self.max_tasks, self.max_memory,
+                   f'ForkPoolWorker-{self._names}')
+        self.children.append(child)
+        self.hub.add_reader(child.sock, self._on_readable, child)
+
+    def _release_in_child(self) -> None:
+        """In a new child: close the siblings' sockets and the loop's descriptors, but change nothing they share."""
+        for child in self.children:
+            child.close()
+        self.hub.poller.close()
+        waker = getattr(self.hub, '_waker', None)
+        if waker is not None:
+            waker.close()
+        if self.release is not None:
+            self.release()
+
+    def grow(self, n: int = 1) -> None:
+        self.limit += n
+        taken = {child.index for child in self.children}
+        free = [index for index in range(self.limit + len(taken)) if index not in taken]
+        for index in free[:n]:
+            self._fork(index)
+
+    def shrink(self, n: int = 1) -> None:
+        kept = [child for child in self.children if not child.closing]
+        if n >= len(kept):
+            raise ValueError("Can't shrink pool. All processes busy!" if kept else 'The pool has no processes.')
+        self.limit -= n
+        for child in sorted(kept, key=lambda child: len(child.inflight))[:n]:
+            self._retire(child, replaced=False)
+
+    def restart(self) -> None:
+        for child in list(self.children):
+            self._retire(child, replaced=True)
+
+    def _retire(self, child: ChildHandle, replaced: bool) -> None:
+        child.closing, child.replaced = True, replaced
+        if child in self.idle:
+            self.idle.remove(child)
+        self.watch.take_back(child)
+        self._close_if_done(child)
+
+    def _close_if_done(self, child: ChildHandle) -> None:
+        if child.closing and not child.inflight:
+            child.out.append(self.encoder.encode_close())
+            self._write(child)
+
+    # -- handing over
+
+    def submit(self, request: Any) -> None:
+        self.waiting.append(request)
+
+    def submit_first(self, request: Any) -> None:
+        self.waiting.appendleft(request)
+
+    def pump(self) -> None:
+        waiting = self.waiting
+        if waiting:
+            now = time.monotonic()
+            encoder, idle, written_to = self.encoder, self.idle, self._written_to
+            while waiting:
+                mean = waiting[0].pace.mean
+                child = idle.pop() if idle else self._choose_busy(mean) if mean < SHORT_TASK else None
+                if child is None:
+                    break
+                child.give(waiting.popleft(), mean if mean > LEAST_COST else LEAST_COST, encoder, now)
+                written_to[child] = None
+            self.watch.wake()
+        if self._written_to:
+            for child in self._written_to:
+                self._write(child)
+            self._written_to.clear()
+
+    def _choose_busy(self, cost: float) -> ChildHandle | None:
+        """The child that will be done first with what it has, if it may be sent more."""
+        best, least = None, AHEAD_SECONDS - cost
+        for child in self.children:
+            if child.load <= least and len(child.inflight) < AHEAD_JOBS and child.has_room:
+                best, least = child, child.load
+        return best
+
+    def _write(self, child: ChildHandle) -> None:
+        if not child.write() and child.writable is None:
+            child.writable = child.sock.dup()
+            self.hub.add_writer(child.writable, self._on_writable, child)
+
+    def _on_writable(self, child: ChildHandle) -> None:
+        if child.write():
+            self._end_writing(child)
+
+    def _end_writing(self, child: ChildHandle) -> None:
+        if child.writable is not None:
+            self.hub.remove(child.writable)
+            child.writable.close()
+            child.writable = None
+
+    def rest(self, child: ChildHandle) -> None:
+        """Make `child` available again if it is idle."""
+        if child.is_idle and child not in self.idle:
+            self.idle.append(child)
+        self._close_if_done(child)
+
+    # -- reports
+
+    def _on_readable(self, child: ChildHandle) -> None:
+        try:
+            data = child.sock.recv(frames.READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except ConnectionResetError:
+            data = b''
+        if not data:
+            self.bury(child)
+            return
+        reports, child.rest = frames.decode_reports(child.rest + data if child.rest else data)
+        for type_, seq, kind, runtime, elapsed, note in reports:
+            if type_ == frames.FINISHED:
+                self.settle(child, seq, kind, runtime, elapsed, note)
+            elif type_ == frames.STARTED:
+                self.watch.announce(child, seq)
+            else:
+                self._on_ready(child)
+
+    def _on_ready(self, child: ChildHandle) -> None:
+        child.ready = True
+        child.stalled = False
+        self._early_ends = 0
+        self.rest(child)
+
+    def settle(self, child: ChildHandle, seq: int, kind: int, runtime: float = 0.0, elapsed: float = -1.0,
+               note: str = '') -> None:
+        """Job `seq` ended. Does nothing when that is known already."""
+        known = child.inflight.pop(seq, None)
+        if known is None:
+            return
+        request, cost = known
+        if child.timers and child.announced == seq:
+            child.cancel_timers()
+        if elapsed >= 0.0:
+            request.pace.note(elapsed)
+        if child.inflight:
+            child.load -= cost
+        else:
+            child.load = 0.0
+            self.rest(child)
+        self.listener.on_finished(request, Kind(kind), runtime, note)
+
+    # -- ends
+
+    def bury(self, child: ChildHandle) -> None:
+        """`child` is dead: settle what it did, tell what was lost, give the rest to others, fork another."""
+        self.children.remove(child)
+        if child in self.idle:
+            self.idle.remove(child)
+        self._written_to.pop(child, None)
+        self.hub.remove(child.sock)
+        self._end_writing(child)
+        child.reap()
+        child.close()
+        child.cancel_timers()
+        self._settle_remains(child)
+        if child.replaced and not self._stopping:
+            self._replace(child)
+
+    def _settle_remains(self, child: ChildHandle) -> None:
+        finished, running = child.page.finished, child.page.running()
+        for seq in [seq for seq in child.inflight if seq <= finished]:
+            self.settle(child, seq, child.page.kind(seq))
+        lost = child.inflight.pop(running, None)
+        self.waiting.extendleft(reversed([request for request, _ in child.inflight.values()]))
+        child.inflight.clear()
+        if lost is None:
+            logger.debug('Process %r pid:%s ended: %s', child.process.name, child.pid, child.describe_exit())
+            return
+        if child.fate is not None:
+            self.listener.on_timeout(lost[0], False, child.fate)
+            return
+        logger.error('Process %r pid:%s exited with %r', child.process.name, child.pid, child.describe_exit())
+        self.listener.on_lost(lost[0], f'Worker exited prematurely: {child.describe_exit()} Job: {running}.')
+
+    def _replace(self, child: ChildHandle) -> None:
+        if child.ready or time.monotonic() - child.born > EARLY_END:
+            self._fork(child.index)
+            return
+        self._early_ends += 1
+        delay = min(0.1 * 2 ** self._early_ends, 30.0)
+        logger.critical('Process %r ended before it was ready (%s): trying again in %.1f seconds.',
+                        child.process.name, child.describe_exit(), delay)
+        self.hub.call_later(delay, self._fork_later, child.index)
+
+    def _fork_later(self, index: int) -> None:
+        if not self._stopping:
+            self._fork(index)
+
+    def kill_for_limit(self, child: ChildHandle, limit: float) -> None:
+        """The hard time limit of what `child` runs is reached."""
+        child.fate = limit
+        child.send_signal(signal.SIGKILL)
+
+    def terminate_job(self, request: Any, signum: int) -> bool:
+        for child in self.children:
+            running = child.page.running()
+            if running and child.inflight.get(running, (None,))[0] is request:
+                child.page.mark_termination(running)
+                child.page.mark_soft_limit(running)
+                child.send_signal(signum)
+                if signum == signal.SIGTERM:  # not heard while C code runs
+                    self.hub.call_later(TERMINATION_GRACE, self._kill_if_still_running, child, running)
+                return True
+        return False
+
+    def _kill_if_still_running(self, child: ChildHandle, seq: int) -> None:
+        if child in self.children and child.page.running() == seq:
+            child.send_signal(signal.SIGKILL)
+
+    def stop(self, timeout: float) -> None:
+        self._stopping = True
+        for child in self.children:
+            if not child.closing:
+                child.closing = True
+                self._close_if_done(child)
+        deadline = time.monotonic() + timeout
+        for child in list(self.children):
+            while child.process.exitcode is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+        self.terminate()
+
+    def terminate(self) -> None:
+        self._stopping = True
+        for child in self.children:
+            child.send_signal(signal.SIGKILL)
+        for child in list(self.children):
+            child.replaced = False
+            self.hub.remove(child.sock)
+            self._end_writing(child)
+            child.reap()
+            child.close()
+        self.children.clear()
+        self.idle.clear()
+        self.watch.stop()
+
+    # -- what there is
+
+    def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
+        for child in self.children:
+            self.watch.take_back(child, patience=0.01)
+        withdrawn = [request for request in self.waiting if unwanted(request)]
+        if withdrawn:
+            self.waiting = deque(request for request in self.waiting if not unwanted(request))
+        return withdrawn
+
+    def pending(self) -> int:
+        return len(self.waiting) + sum(len(child.inflight) for child in self.children)
+
+    def running(self) -> Iterable[Any]:
+        for child in self.children:
+            known = child.inflight.get(child.page.running())
+            if known is not None:
+                yield known[0]
+
+    def capacity(self) -> int:
+        return max(len(self.idle) - len(self.waiting), 0)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return {
+            **super().info,
+            'processes': [child.pid for child in self.children],
+            'max-tasks-per-child': self.max_tasks or 'N/A',
+            'put-guarded-by-semaphore': False,
+            'timeouts': (self.options.get('soft_timeout') or 0, self.options.get('timeout') or 0),
+            'writes': {'inqueues': {'active': sum(bool(child.partial) for child in self.children),
+                                    'total': len(self.children)}},
+        }

@@ -1,0 +1,79 @@
+"""`SoloPool`: tasks run one after the other in the worker's own process and thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from canvaslite.pools.base import Listener, Pool, Preparation, Runner
+from canvaslite.pools.doorbell import Doorbell
+
+
+class SoloPool(Pool):
+    """The worker does nothing else while a task runs: no heartbeats, no time limits."""
+
+    name = 'solo'
+
+    def __init__(self, limit: int, preparation: Preparation, listener: Listener, **options: Any) -> None:
+        super().__init__(1, preparation, listener, **options)
+        self.waiting: deque[Any] = deque()
+        self._current: Any = None
+        self._runner: Runner
+        self._hub: Any = None
+        self._bell = Doorbell(self.pump)
+
+    def start(self, hub: Any) -> None:
+        self._hub = hub
+        self._bell.register(hub)
+        self._runner = self.preparation.enter(0)
+
+    def submit(self, request: Any) -> None:
+        self.waiting.append(request)
+
+    def submit_first(self, request: Any) -> None:
+        self.waiting.appendleft(request)
+
+    def pump(self) -> None:
+        if not self.waiting or self._current is not None:
+            return
+        request = self._current = self.waiting.popleft()
+        self.listener.on_started(request, os.getpid(), time.monotonic())
+        try:
+            outcome = self._runner.run(request.job())
+        finally:
+            self._current = None
+        self.listener.on_finished(request, outcome.kind, outcome.runtime, outcome.note)
+        if self.waiting:  # one task a turn, so that what comes from the broker is read between them
+            self._bell.ring()
+
+    def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
+        withdrawn = [request for request in self.waiting if unwanted(request)]
+        self.waiting = deque(request for request in self.waiting if not unwanted(request))
+        return withdrawn
+
+    def pending(self) -> int:
+        return len(self.waiting) + (self._current is not None)
+
+    def running(self) -> Iterable[Any]:
+        return () if self._current is None else (self._current,)
+
+    def capacity(self) -> int:
+        return int(not self.waiting)
+
+    def stop(self, timeout: float) -> None:
+        self.terminate()
+
+    def terminate(self) -> None:
+        if self._hub is not None:
+            self._bell.unregister(self._hub)
+            self._hub = None
+            self.preparation.leave(0)
+        self._bell.close()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return {**super().info, 'processes': [os.getpid()], 'max-tasks-per-child': None,
+                'put-guarded-by-semaphore': True, 'timeouts': ()}

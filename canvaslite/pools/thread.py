@@ -1,0 +1,132 @@
+"""`ThreadPool`: tasks run in threads of the worker's own process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from canvaslite.execution.outcome import Kind, Outcome
+from canvaslite.pools.base import Listener, Pool, Preparation
+from canvaslite.pools.doorbell import Doorbell
+
+logger = logging.getLogger('canvaslite.pools.thread')
+
+
+class ThreadPool(Pool):
+    """For tasks that wait more than they compute. A running task cannot be interrupted, so it has no time limits."""
+
+    name = 'threads'
+
+    def __init__(self, limit: int, preparation: Preparation, listener: Listener, **options: Any) -> None:
+        super().__init__(limit, preparation, listener, **options)
+        self.waiting: deque[Any] = deque()
+        self._handed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._reports: deque[tuple[Any, Outcome | float]] = deque()
+        self._running: dict[Any, None] = {}
+        self._bell = Doorbell(self._read_reports)
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+        self._hub: Any = None
+
+    def start(self, hub: Any) -> None:
+        self._hub = hub
+        self._bell.register(hub)
+        self._start_threads(self.limit)
+
+    def _start_threads(self, n: int) -> None:
+        for _ in range(n):
+            index = len(self._threads)
+            thread = threading.Thread(target=self._work, args=(index,), name=f'ThreadPoolWorker-{index + 1}',
+                                      daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self, index: int) -> None:
+        runner = self.preparation.enter(index)
+        while True:
+            request = self._handed.get()
+            if request is None:
+                return
+            self._report(request, time.monotonic())
+            try:
+                outcome = runner.run(request.job())
+            except BaseException as exc:  # SystemExit in a thread would end it without a word
+                logger.error('A task ended its thread: %r', exc)
+                outcome = Outcome(Kind.FAILURE, exc)
+            self._report(request, outcome)
+
+    def _report(self, request: Any, event: Outcome | float) -> None:
+        self._reports.append((request, event))
+        self._bell.ring()
+
+    def _read_reports(self) -> None:
+        while self._reports:
+            request, event = self._reports.popleft()
+            if isinstance(event, float):
+                self._running[request] = None
+                self.listener.on_started(request, os.getpid(), event)
+            else:
+                self._running.pop(request, None)
+                self._busy -= 1
+                self.listener.on_finished(request, event.kind, event.runtime, event.note)
+
+    def submit(self, request: Any) -> None:
+        self.waiting.append(request)
+
+    def submit_first(self, request: Any) -> None:
+        self.waiting.appendleft(request)
+
+    def pump(self) -> None:
+        while self.waiting and self._busy < self.limit:
+            self._busy += 1
+            self._handed.put(self.waiting.popleft())
+
+    def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
+        withdrawn = [request for request in self.waiting if unwanted(request)]
+        self.waiting = deque(request for request in self.waiting if not unwanted(request))
+        return withdrawn
+
+    def pending(self) -> int:
+        return len(self.waiting) + self._busy
+
+    def running(self) -> Iterable[Any]:
+        return list(self._running)
+
+    def capacity(self) -> int:
+        return max(self.limit - self._busy - len(self.waiting), 0)
+
+    def grow(self, n: int = 1) -> None:
+        self.limit += n
+        self._start_threads(n)
+
+    def shrink(self, n: int = 1) -> None:
+        if n >= self.limit:
+            raise ValueError('The pool needs at least one thread.')
+        self.limit -= n
+        for _ in range(n):
+            self._handed.put(None)
+
+    def stop(self, timeout: float) -> None:
+        for _ in self._threads:
+            self._handed.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        self.terminate()
+
+    def terminate(self) -> None:
+        if self._hub is not None:
+            self._bell.unregister(self._hub)
+            self._hub = None
+            self.preparation.leave(0)
+        self._bell.close()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return {**super().info, 'threads': sum(thread.is_alive() for thread in self._threads)}

@@ -1,0 +1,52 @@
+"""What a process may want to say about itself to the system: its title, and with whom it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import sys
+from typing import Any
+
+_setproctitle: Any
+try:
+    import setproctitle as _setproctitle  # type: ignore[import-not-found,no-redef]
+except ImportError:
+    _setproctitle = None
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+
+
+def _prctl(option: int, value: Any) -> bool:
+    if not sys.platform.startswith('linux'):
+        return False
+    with contextlib.suppress(OSError, AttributeError):  # no libc by that name, or a sandbox: a wish, not a need
+        return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0
+    return False
+
+
+def set_process_title(title: str) -> None:
+    """Show `title` in ``ps`` and ``top``: all of it with the package setproctitle, else its first 15 characters."""
+    if _setproctitle is not None:
+        _setproctitle.setproctitle(title)
+    else:
+        _prctl(_PR_SET_NAME, title.encode('utf-8', 'replace')[:15])
+
+
+def die_with_parent(signum: int = signal.SIGKILL) -> None:
+    """Have the system send this process `signum` when its parent ends (Linux only)."""
+    parent = os.getppid()
+    _prctl(_PR_SET_PDEATHSIG, int(signum))
+    if os.getppid() != parent:  # it ended before we asked
+        os.kill(os.getpid(), signum)
+
+
+def reseed_random() -> None:
+    """Give a forked process random numbers of its own."""
+    random.seed()
+    numpy = sys.modules.get('numpy')
+    if numpy is not None:
+        numpy.random.seed()
