@@ -1,0 +1,149 @@
+"""The tasks that every app has, under Celery's names: canvases and clients of either side refer to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from canvaslite import wire
+from canvaslite.canvas import chain, chord, chunks, maybe_signature
+from canvaslite.current import connect_on_app_finalize
+from canvaslite.exceptions import ChordError, Retry
+from canvaslite.result import allow_join_result, result_from_tuple
+
+logger = logging.getLogger('canvaslite.builtins')
+
+
+@connect_on_app_finalize
+def add_builtin_tasks(app: Any) -> None:
+    """Register the built-in tasks with `app`."""
+    for name, function, options in (
+        (wire.BACKEND_CLEANUP, backend_cleanup, {}),
+        (wire.ACCUMULATE, accumulate, {}),
+        (wire.MAP, call_for_each, {}),
+        (wire.STARMAP, call_with_each, {}),
+        (wire.CHUNKS, call_chunk, {}),
+        (wire.GROUP, send_group, {}),
+        (wire.CHAIN, send_chain, {}),
+        (wire.CHORD, send_chord, {'ignore_result': False}),
+        (wire.CHORD_UNLOCK, unlock_chord, {'ignore_result': True, 'max_retries': None,
+                                           'default_retry_delay': app.conf.result_chord_retry_interval}),
+    ):
+        app.task(name=name, bind=True, shared=False, lazy=False, **options)(function)
+
+
+def backend_cleanup(self: Any) -> None:
+    """Remove expired results from the store; beat sends this once a day where the store does not expire them."""
+    self.app.backend.cleanup()
+
+
+def accumulate(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """The arguments, or the one at `index`: makes one result of a group that has replaced a task."""
+    index = kwargs.get('index')
+    return args[index] if index is not None else args
+
+
+def call_for_each(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
+    """`xmap`: the results of `task` for each of `it`."""
+    call = maybe_signature(task, app=self.app).type
+    return [call(item) for item in it]
+
+
+def call_with_each(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
+    """`xstarmap`: the results of `task` for each argument list of `it`."""
+    call = maybe_signature(task, app=self.app).type
+    return [call(*item) for item in it]
+
+
+def call_chunk(self: Any, task: Any, it: Iterable[Any], n: int) -> Any:
+    """`chunks`: sends `it` in parts of `n` calls."""
+    return chunks.apply_chunks(task, it, n, app=self.app)
+
+
+# -- canvases sent as tasks: only clients of old versions do that -----------------------------------------------------
+
+def send_group(self: Any, tasks: Iterable[Any], result: Any, group_id: str, partial_args: Any = (),
+               add_to_parent: bool = True) -> Any:
+    """Send the members of a group that was sent as a task."""
+    result = result_from_tuple(result, self.app)
+    with self.app.publisher.burst() as burst:
+        for member in tasks:
+            sig = maybe_signature(member, app=self.app).clone(partial_args)
+            sig.apply_async(group_id=group_id, producer=burst, add_to_parent=False)
+    parent = self.app.current_worker_task
+    if add_to_parent and parent:
+        parent.add_trail(result)
+    return result
+
+
+def send_chain(self: Any, *args: Any, tasks: Iterable[Any] = (), **options: Any) -> Any:
+    """Send a chain that was sent as a task, its first step with `args` before its own."""
+    steps = [maybe_signature(step, app=self.app) for step in tasks]
+    return chain(*steps, app=self.app).apply_async(args, **options)
+
+
+def send_chord(self: Any, header: Any, body: Any, partial_args: Any = (), interval: float | None = None,
+               countdown: float = 1, max_retries: int | None = None, eager: bool = False, **options: Any) -> Any:
+    """Send a chord that was sent as a task."""
+    tasks = header['kwargs']['tasks'] if isinstance(header, Mapping) else header
+    members = [maybe_signature(member, app=self.app) for member in tasks]
+    joined = chord(members, maybe_signature(body, app=self.app), app=self.app)
+    return joined.apply_async(partial_args, interval=interval, countdown=countdown, max_retries=max_retries, **options)
+
+
+# -- chords on stores that cannot join them ---------------------------------------------------------------------------
+
+def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None = None,
+                 max_retries: int | None = None, result: Iterable[Any] = (), **kwargs: Any) -> None:
+    """Look whether the header is complete: then send the body, else look again in `interval` seconds."""
+    app = self.app
+    members = app.GroupResult(group_id, [result_from_tuple(member, app=app) for member in result], app=app)
+    callback = maybe_signature(callback, app=app)
+    _wait_until_ready(self, members, callback, self.default_retry_delay if interval is None else interval,
+                      max_retries, kwargs.get('_chord_unlock_exchange_type'))
+    join = members.join_native if members.supports_native_join else members.join
+    try:
+        with allow_join_result():
+            values = join(timeout=app.conf.result_chord_join_timeout, propagate=True)
+    except Exception as exc:
+        culprit = next(members._failed_join_report(), None)
+        _fail_chord(app, group_id, callback, exc,
+                    f'Dependency {culprit.id} raised {exc!r}' if culprit is not None else repr(exc))
+        return
+    try:
+        callback.delay(values)
+    except Exception as exc:
+        _fail_chord(app, group_id, callback, exc, f'Callback error: {exc!r}')
+
+
+def _wait_until_ready(task: Any, members: Any, callback: Any, interval: float, max_retries: int | None,
+                      exchange_type: str | None) -> None:
+    """Return when all members are ready; raises ``Retry`` when not, having sent the task again."""
+    options = {} if exchange_type is None else {'exchange_type': exchange_type}
+    cause: BaseException | None = None
+    try:
+        try:
+            ready = members.ready()
+        except Exception as exc:
+            cause = exc
+            raise task.retry(exc=exc, countdown=interval, max_retries=max_retries, **options) from exc
+        if not ready:
+            raise task.retry(countdown=interval, max_retries=max_retries, **options)
+    except Retry:
+        raise
+    except Exception as exc:
+        # Nobody will look again: fail the body, lest those who wait for it wait for ever.
+        error = getattr(exc, 'reason', None) or exc
+        reason = f'chord_unlock could not be retried: {error!r}'
+        if cause is not None and cause is not error:
+            reason += f' (after deps.ready() raised {cause!r})'
+        _fail_chord(task.app, members.id, callback, error, reason)
+        raise
+
+
+def _fail_chord(app: Any, group_id: str, callback: Any, cause: BaseException, reason: str) -> None:
+    logger.error('Chord %r raised: %r', group_id, cause, exc_info=cause)
+    error = ChordError(reason)
+    error.__cause__ = cause
+    app.backend.chord_error_from_stack(callback=callback, exc=error)

@@ -1,0 +1,71 @@
+"""Tasks that change the canvas they are part of: `Task.replace` and `Task.add_to_chord`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from canvaslite import wire
+from canvaslite.canvas import _chain, group, signature
+from canvaslite.exceptions import ImproperlyConfigured
+
+
+def send_replacement(task: Any, sig: Any) -> Any:
+    """`Task.replace`: give `sig` the id of the current run and all that depends on it, and send it."""
+    request = task.request
+    if 'chord' in sig.options:
+        raise ImproperlyConfigured('A signature replacing a task must not be part of a chord')
+    if isinstance(sig, _chain) and not getattr(sig, 'tasks', True):
+        raise ImproperlyConfigured('Cannot replace with an empty chain')
+    sig = with_one_result(task.app, sig)
+    inherit_links(sig, request)
+    sig.freeze(request.id)
+    nesting = (request.replaced_task_nesting or 0) + 1
+    sig.set(chord=request.chord, group_id=request.group, group_index=request.group_index, root_id=request.root_id,
+            replaced_task_nesting=nesting)
+    if isinstance(sig, _chain):
+        for step in sig.tasks:
+            step.set(replaced_task_nesting=nesting)
+    # What is left of the chain keeps its ids; it is stored last step first.
+    for step in reversed(request.chain or ()):
+        following = signature(step, app=task.app)
+        following.set(replaced_task_nesting=nesting)
+        sig |= following
+    return task.on_replace(sig)
+
+
+def with_one_result(app: Any, sig: Any) -> Any:
+    """`sig` with a group at its end joined to one list, so that there is one task with the id of the replaced one."""
+    accumulate = app.tasks[wire.ACCUMULATE]
+    if isinstance(sig, group):
+        return sig | accumulate.s(index=0)
+    if isinstance(sig, _chain) and isinstance(sig.tasks[-1], group):
+        sig.tasks = list(sig.tasks)
+        sig.tasks[-1] |= accumulate.s(index=0)
+    return sig
+
+
+def inherit_links(sig: Any, request: Any) -> None:
+    """Link to `sig` what was linked to the current run."""
+    for callback in _listed(request.callbacks):
+        sig.link(callback)
+    for errback in _listed(request.errbacks):
+        sig.link_error(errback)
+    if isinstance(sig, _chain) and 'link' in sig.options:
+        # They belong to the chain's last task: more steps may be added behind it.
+        sig.tasks[-1].options.setdefault('link', []).extend(_listed(sig.options.pop('link')))
+
+
+def extend_chord(task: Any, sig: Any, lazy: bool) -> Any:
+    """`Task.add_to_chord`."""
+    request = task.request
+    if not request.chord:
+        raise ValueError('Current task is not member of any chord')
+    sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id)
+    task.backend.add_to_chord(request.group, sig.freeze())
+    return sig if lazy else sig.delay()
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,175 @@
+"""Sending a running task again: `Task.retry`, and ``autoretry_for``, which calls it for the task."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+from canvaslite.context import Context
+from canvaslite.exceptions import Ignore, Reject, Retry
+
+
+def retry_task(task: Any, args: Any, kwargs: Any, exc: BaseException | None, throw: bool, eta: datetime | None,
+               countdown: float | None, max_retries: int | None, options: dict[str, Any]) -> Retry:
+    """`Task.retry`."""
+    request = task.request
+    if max_retries is not None:
+        request._override_max_retries = max_retries  # so that an automatic retry after this one keeps to it
+    else:
+        max_retries = task.max_retries
+    if request.called_directly:
+        raise_with_context(exc or Retry('Task can be retried', None))
+    if not eta and countdown is None:
+        countdown = task.default_retry_delay
+    args, kwargs = merge_arguments(task, request, args, kwargs)
+    retries = request.retries + 1
+    sig = sign_again(task, request, args, kwargs, options.pop('queue', None),
+                     {'countdown': countdown, 'eta': eta, 'retries': retries, **options})
+    if max_retries is not None and retries > max_retries:
+        if exc:
+            raise_with_context(exc)
+        raise task.MaxRetriesExceededError(
+            f"Can't retry {task.name}[{request.id}] args:{sig.args} kwargs:{sig.kwargs}",
+            task_args=sig.args, task_kwargs=sig.kwargs)
+    retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=sig)
+    if not request.is_eager:  # an eager caller applies the signature itself
+        try:
+            sig.apply_async(add_to_parent=False)
+        except Exception as error:
+            raise Reject(error, requeue=False) from error
+    if throw:
+        raise retry
+    return retry
+
+
+def raise_with_context(exc: BaseException) -> NoReturn:
+    """Raise `exc`; within the handling of another exception, from that one."""
+    current = sys.exc_info()[1]
+    if current is exc:
+        raise exc
+    raise exc from current
+
+
+def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str | None,
+               options: Mapping[str, Any]) -> Any:
+    """A signature that runs again what `request` runs, at the place it came from; `args` and `kwargs` if not None."""
+    ignored = request.__dict__.get('ignore_result')
+    merged = {**request.as_execution_options(), 'ignore_result': task.ignore_result if ignored is None else ignored,
+              **options}
+    delivery_info = request.delivery_info or {}
+    if delivery_info.get('priority') is not None:
+        merged['priority'] = delivery_info['priority']
+    if queue:
+        merged['queue'] = queue
+    elif delivery_info.get('exchange') == '' and delivery_info.get('routing_key'):
+        merged['queue'] = delivery_info['routing_key']  # the default exchange: the key is the queue's name
+    else:
+        merged.update(delivery_info)
+    return task.signature(request.args if args is None else args, request.kwargs if kwargs is None else kwargs,
+                          merged, type=task, **options)
+
+
+def merge_arguments(task: Any, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of a retry: those given, and those of `request` that do not conflict with them."""
+    if args is not None and kwargs is None and request.kwargs:
+        return args, _without_given(task, args, request.kwargs)
+    if kwargs is not None and args is None and request.args:
+        return _with_given(task, request.args, kwargs)
+    return args, kwargs
+
+
+def _without_given(task: Any, args: Any, inherited: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`inherited` without the parameters that `args` fills."""
+    parameters = _parameters(task)
+    if parameters is None:
+        return None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    filled = {p.name for p in positional[:len(args)] if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return {name: value for name, value in inherited.items() if name not in filled}
+
+
+def _with_given(task: Any, inherited: Any, kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+    """`inherited` with the values that `kwargs` gives to its parameters, and what is left of `kwargs`."""
+    parameters = _parameters(task)
+    kwargs = dict(kwargs)
+    if parameters is None:
+        return None, kwargs
+    merged = list(inherited)
+    for place, parameter in enumerate(parameters[:len(merged)]):
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+            if parameter.kind is not parameter.POSITIONAL_ONLY:
+                break
+        elif parameter.name in kwargs:
+            merged[place] = kwargs.pop(parameter.name)
+    return tuple(merged), kwargs
+
+
+def _parameters(task: Any) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(task.run).parameters.values())
+    except (TypeError, ValueError):  # a builtin: let the call itself say what does not fit
+        return None
+
+
+# -- automatic retries ------------------------------------------------------------------------------------------------
+
+class AutoRetry:
+    """A task's code that is retried when it raises one of certain errors. Takes the place of ``task.run``."""
+
+    def __init__(self, task: Any, run: Callable[..., Any], option: Callable[[str, Any], Any]) -> None:
+        self.task = task
+        self.original = run
+        #: Errors that are retried, and those among them that are not.
+        self.retried: tuple[type[BaseException], ...] = tuple(option('autoretry_for', ()))
+        self.excepted: tuple[type[BaseException], ...] = (Ignore, Retry, *option('dont_autoretry_for', ()))
+        self.retry_kwargs: Mapping[str, Any] = option('retry_kwargs', {})
+        #: Factor of the growing delay, in seconds; 0 for the task's own delay.
+        self.backoff = float(option('retry_backoff', False))
+        self.backoff_max = int(option('retry_backoff_max', 600))
+        self.jitter = bool(option('retry_jitter', True))
+        functools.update_wrapper(self, run)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.original(*args, **kwargs)
+        except self.excepted:
+            raise
+        except self.retried as exc:
+            raise self.task.retry(exc=exc, **self.options()) from exc
+
+    def options(self) -> dict[str, Any]:
+        """What to call `Task.retry` with for the current request."""
+        request = self.task.request
+        options = dict(self.retry_kwargs)
+        if self.backoff:
+            options['countdown'] = backoff_interval(int(max(1.0, self.backoff)), request.retries, self.backoff_max,
+                                                    self.jitter)
+        override = request.__dict__.pop('_override_max_retries', None)
+        if override is not None:
+            options['max_retries'] = override
+        return options
+
+
+def backoff_interval(factor: int, retries: int, maximum: int, full_jitter: bool = False) -> int:
+    """Seconds before the retry after `retries` earlier ones: doubling, at most `maximum`, with jitter a random part."""
+    try:
+        interval = min(maximum, factor * 2 ** min(retries, 64))
+    except TypeError:
+        interval = maximum
+    if full_jitter:
+        interval = random.randrange(interval + 1)
+    return max(0, interval)
+
+
+def add_autoretry_behaviour(task: Any, **options: Any) -> None:
+    """Let `task` be retried for the errors of its ``autoretry_for``; `options` go before the task's attributes."""
+    def option(name: str, default: Any) -> Any:
+        return options.get(name, getattr(task, name, default))
+
+    if option('autoretry_for', ()) and not hasattr(task, '_orig_run'):
+        task._orig_run, task.run = task.run, AutoRetry(task, task.run, option)

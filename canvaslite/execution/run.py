@@ -1,0 +1,119 @@
+"""`Run`: the record that the steps of one run of a task work on; `PreparedTask`: what all runs of a task share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from canvaslite import states
+from canvaslite.context import Context
+from canvaslite.current import App
+from canvaslite.exceptions import Ignore, Reject, Retry
+from canvaslite.execution.outcome import Kind, Outcome
+
+#: The state that ``task_postrun`` and ``after_return`` are told for each way in which a run can end.
+STATE_OF: Mapping[Kind | None, str | None] = {
+    None: None,
+    Kind.SUCCESS: states.SUCCESS,
+    Kind.FAILURE: states.FAILURE,
+    Kind.RETRY: states.RETRY,
+    Kind.IGNORED: states.IGNORED,
+    Kind.REJECTED: states.REJECTED,
+    Kind.REQUEUED: states.REJECTED,
+    Kind.UNRECORDED: states.FAILURE,
+}
+
+
+class PreparedTask:
+    """What every run of one task needs to know of it, looked up once.
+
+    Hooks that the task does not override are None, so that they cost nothing.
+    """
+
+    __slots__ = ('after_return', 'app', 'before_start', 'calls_itself', 'function', 'name', 'on_success', 'task')
+
+    def __init__(self, task: Any, app: App) -> None:
+        self.task = task
+        self.app = app
+        self.name: str = task.name
+        #: Whether the task overrides ``__call__``, which then has to be part of the run.
+        self.calls_itself: bool = task.overrides('__call__')
+        self.function: Callable[..., Any] = task if self.calls_itself else task.run
+        self.before_start = self._hook('before_start')
+        self.on_success = self._hook('on_success')
+        self.after_return = self._hook('after_return')
+
+    def _hook(self, name: str) -> Callable[..., Any] | None:
+        return getattr(self.task, name) if self.task.overrides(name) else None
+
+
+class Run:
+    """One run of a task while it happens. `kind`, `value` and `error` say how it ended."""
+
+    __slots__ = ('args', 'context', 'eager', 'einfo', 'error', 'id', 'internal', 'kind', 'kwargs', 'note', 'prepared',
+                 'propagate', 'runtime', 'stores_errors', 'stores_result', 'task', 'tracks_start', 'value')
+
+    def __init__(self, prepared: PreparedTask, context: Context, eager: bool = False, propagate: bool = False) -> None:
+        task = prepared.task
+        self.prepared = prepared
+        self.task = task
+        self.context = context
+        self.id: str = context.id  # type: ignore[assignment]
+        self.args: Sequence[Any] = context.args
+        self.kwargs: Mapping[str, Any] = context.kwargs
+        self.eager = eager
+        #: Whether an error is raised to the caller instead of being recorded (only when eager).
+        self.propagate = propagate
+        self.kind: Kind | None = None
+        #: What the task returned.
+        self.value: Any = None
+        #: What it raised.
+        self.error: BaseException | None = None
+        #: `error` with its traceback as text; made when somebody needs it.
+        self.einfo: Any = None
+        #: Whether `error` came from outside the task's own code.
+        self.internal = False
+        #: Seconds that the task's own code took.
+        self.runtime = 0.0
+        self.note = ''
+        # Not context.ignore_result: its class-level False would hide the task's own wish.
+        ignored = context.__dict__.get('ignore_result')
+        if ignored is None:
+            ignored = task.ignore_result
+        may_store = not eager or task.store_eager_result
+        self.stores_result = may_store and not ignored
+        self.stores_errors = task.store_errors_even_if_ignored if ignored else may_store
+        self.tracks_start = task.track_started and not ignored and not eager
+
+    def end_with(self, exc: BaseException) -> None:
+        """Let the run end with `exc`: its type decides how."""
+        if isinstance(exc, Reject):
+            self.kind = Kind.REQUEUED if exc.requeue else Kind.REJECTED
+        elif isinstance(exc, Ignore):
+            self.kind = Kind.IGNORED
+        elif isinstance(exc, Retry):
+            self.kind = Kind.RETRY
+        else:
+            self.kind = Kind.FAILURE
+        self.error = exc
+        self.einfo = None
+
+    @property
+    def state(self) -> str | None:
+        """The run's final state, None while there is none."""
+        return STATE_OF[self.kind]
+
+    @property
+    def result(self) -> Any:
+        """What hooks and signals are told: the returned value, or what was raised."""
+        return self.value if self.error is None else self.error
+
+    @property
+    def shown_name(self) -> str:
+        """The task's name for people: its shadow, if it has one."""
+        return self.context.shadow or self.prepared.name
+
+    def outcome(self) -> Outcome:
+        """The run's end, as data."""
+        return Outcome(self.kind or Kind.FAILURE, self.result, self.einfo.traceback if self.einfo else None,
+                       self.runtime, self.note)
