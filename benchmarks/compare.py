@@ -23,8 +23,13 @@ PACKAGES = ('canvaslite', 'celery', 'dramatiq')
 
 
 def measure(package: str, broker: str, backend: str) -> dict[str, float]:
-    env = {**os.environ, 'BENCH_PACKAGE': package, 'BENCH_BROKER': broker, 'BENCH_BACKEND': backend,
-           'BENCH_QUEUE': f'canvaslite-bench-{uuid.uuid4().hex[:8]}'}
+    env = {
+        **os.environ,
+        'BENCH_PACKAGE': package,
+        'BENCH_BROKER': broker,
+        'BENCH_BACKEND': backend,
+        'BENCH_QUEUE': f'canvaslite-bench-{uuid.uuid4().hex[:8]}',
+    }
     done = subprocess.run([sys.executable, str(HERE / 'measure.py'), package], env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f'measuring {package} failed:\n{done.stderr[-2000:]}')
@@ -44,11 +49,19 @@ def ratio(name: str, ours: float, theirs: float) -> float:
 def print_table(figures: dict[str, dict[str, float]]) -> None:
     packages = list(figures)
     others = [package for package in packages if package != 'canvaslite']
-    head = f'{"":<26}' + ''.join(f'{package:>12}' for package in packages) + ''.join(f'{"× " + other:>12}' for other in others)
+    head = (
+        f'{"":<26}'
+        + ''.join(f'{package:>12}' for package in packages)
+        + ''.join(f'{"× " + other:>12}' for other in others)
+    )
     print(head + '\n' + '─' * len(head))
     for name, ours in figures['canvaslite'].items():
-        row = f'{name:<26}' + ''.join(f'{figures[p][name]:>12.4g}' if name in figures[p] else f'{"–":>12}' for p in packages)
-        row += ''.join(f'{ratio(name, ours, figures[o][name]):>11.1f}×' if name in figures[o] else f'{"–":>12}' for o in others)
+        row = f'{name:<26}' + ''.join(
+            f'{figures[p][name]:>12.4g}' if name in figures[p] else f'{"–":>12}' for p in packages
+        )
+        row += ''.join(
+            f'{ratio(name, ours, figures[o][name]):>11.1f}×' if name in figures[o] else f'{"–":>12}' for o in others
+        )
         print(row)
 
 
@@ -58,7 +71,9 @@ def plot(figures: dict[str, dict[str, float]], path: Path) -> None:
     names = [name for name in figures['canvaslite'] if name in figures['celery']]
     values = [ratio(name, figures['canvaslite'][name], figures['celery'][name]) for name in names]
     pyplot.figure(figsize=(8, 0.4 * len(names) + 1.2))
-    bars = pyplot.barh([name.partition(',')[0] if 'CPU' not in name else name for name in names], values, color='#3a7ca5')
+    bars = pyplot.barh(
+        [name.partition(',')[0] if 'CPU' not in name else name for name in names], values, color='#3a7ca5'
+    )
     pyplot.bar_label(bars, labels=[f'{value:.1f}×' for value in values], padding=3)
     pyplot.axvline(1, color='grey', linewidth=1)
     pyplot.gca().invert_yaxis()

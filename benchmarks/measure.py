@@ -30,6 +30,7 @@ class Celeryish:
     def __init__(self, name: str) -> None:
         sys.path.insert(0, str(HERE))
         import celery_work
+
         self.work, self.package = celery_work, celery_work.package
         self.worker_command = [sys.executable, '-m', name, '-A', 'celery_work', 'worker', '-c', '2', '-l', 'ERROR']
         self.import_command = [sys.executable, '-c', f'import {name}; {name}.Celery("x").tasks']
@@ -48,7 +49,9 @@ class Celeryish:
         assert self.package.chord(header, self.work.total.s()).apply_async().get(timeout=120) == MEMBERS * (MEMBERS - 1)
 
     def chain(self) -> None:
-        assert self.package.chain(*[self.work.increment.s() for _ in range(100)]).apply_async((0,)).get(timeout=120) == 100
+        assert (
+            self.package.chain(*[self.work.increment.s() for _ in range(100)]).apply_async((0,)).get(timeout=120) == 100
+        )
 
     def group(self) -> None:
         job = self.package.group(self.work.add.s(i, i) for i in range(MEMBERS))
@@ -64,6 +67,7 @@ class Dramatiq:
         sys.path.insert(0, str(HERE))
         import dramatiq
         import dramatiq_work
+
         self.work, self.package = dramatiq_work, dramatiq
         self.worker_command = [sys.executable, '-m', 'dramatiq', 'dramatiq_work', '-p', '2', '-t', '1']
         self.import_command = [sys.executable, '-c', 'import dramatiq, dramatiq.brokers.rabbitmq']
@@ -92,8 +96,12 @@ class Queue:
 
     def __init__(self) -> None:
         url = parse_url(os.environ['BENCH_BROKER'])
-        connection = amqp.Connection(f'{url["hostname"]}:{url["port"] or 5672}', userid=url['userid'] or 'guest',
-                                     password=url['password'] or 'guest', virtual_host=url['virtual_host'] or '/')
+        connection = amqp.Connection(
+            f'{url["hostname"]}:{url["port"] or 5672}',
+            userid=url['userid'] or 'guest',
+            password=url['password'] or 'guest',
+            virtual_host=url['virtual_host'] or '/',
+        )
         connection.connect()
         self.channel, self.name = connection.channel(), os.environ['BENCH_QUEUE']
 
@@ -142,7 +150,11 @@ def measure_drain(queue: Queue, figures: dict[str, float]) -> None:
 def measure_results(target: Any, figures: dict[str, float]) -> None:
     target.round_trip()
     figures['round trip, ms'] = timed(lambda: [target.round_trip() for _ in range(ROUND_TRIPS)])[0] / ROUND_TRIPS * 1e3
-    for name, call in ((f'chord of {MEMBERS}, s', target.chord), ('chain of 100, s', target.chain), (f'group of {MEMBERS}, s', target.group)):
+    for name, call in (
+        (f'chord of {MEMBERS}, s', target.chord),
+        ('chain of 100, s', target.chain),
+        (f'group of {MEMBERS}, s', target.group),
+    ):
         if call is not None:
             figures[name] = timed(call)[0]
 

@@ -27,7 +27,9 @@ APPS = Path(__file__).parent / 'apps'
 
 # A node of ours must not inherit the listeners of a system-wide configuration.
 _rabbitmq_config = Path(tempfile.mkdtemp(prefix='canvaslite-rabbitmq-'))
-(_rabbitmq_config / 'rabbitmq.conf').write_text('vm_memory_high_watermark.relative = 0.8\ndisk_free_limit.absolute = 50MB\n')
+(_rabbitmq_config / 'rabbitmq.conf').write_text(
+    'vm_memory_high_watermark.relative = 0.8\ndisk_free_limit.absolute = 50MB\n'
+)
 (_rabbitmq_config / 'rabbitmq-env.conf').write_text('')
 os.environ['RABBITMQ_CONFIG_FILE'] = str(_rabbitmq_config / 'rabbitmq.conf')
 os.environ['RABBITMQ_CONF_ENV_FILE'] = str(_rabbitmq_config / 'rabbitmq-env.conf')
@@ -78,8 +80,22 @@ def await_port(port: int, timeout: float = 20.0) -> None:
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Port of a Redis of the test run's own."""
     port, folder = free_port(), tmp_path_factory.mktemp('redis')
-    server = subprocess.Popen(['redis-server', '--port', str(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no',
-                               '--dir', str(folder)], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [
+            'redis-server',
+            '--port',
+            str(port),
+            '--bind',
+            '127.0.0.1',
+            '--save',
+            '',
+            '--appendonly',
+            'no',
+            '--dir',
+            str(folder),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
     await_port(port)
     yield port
     server.terminate()
@@ -101,9 +117,14 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     """
     workers: list[WorkerProcess] = []
 
-    def start(app: str, *options: str, package: str = 'canvaslite', await_ready: bool = True, **env: str) -> WorkerProcess:
-        worker = WorkerProcess([sys.executable, '-m', package, '-A', app, 'worker', *options],
-                               env={'PYTHONPATH': str(APPS), **env}, cwd=tmp_path)
+    def start(
+        app: str, *options: str, package: str = 'canvaslite', await_ready: bool = True, **env: str
+    ) -> WorkerProcess:
+        worker = WorkerProcess(
+            [sys.executable, '-m', package, '-A', app, 'worker', *options],
+            env={'PYTHONPATH': str(APPS), **env},
+            cwd=tmp_path,
+        )
         workers.append(worker)
         if await_ready:
             worker.await_line(r'\bready\.$')

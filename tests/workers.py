@@ -16,8 +16,15 @@ class WorkerProcess:
     """A process and every line that it has printed."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
-        self.process = subprocess.Popen(command, env={**os.environ, 'PYTHONUNBUFFERED': '1', **env}, cwd=cwd, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, 'PYTHONUNBUFFERED': '1', **env},
+            cwd=cwd,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False

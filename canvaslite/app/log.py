@@ -22,7 +22,7 @@ _COLOURS = {logging.DEBUG: '34', logging.WARNING: '33', logging.ERROR: '31', log
 
 
 class ProcessFormatter(logging.Formatter):
-    """Formats with the name of the billiard process (``MainProcess``, ``ForkPoolWorker-1``), coloured for a terminal."""
+    """Shows the name of the billiard process (``MainProcess``, ``ForkPoolWorker-1``), coloured in a terminal."""
 
     def __init__(self, format: str, colorize: bool = False) -> None:
         super().__init__(format)
@@ -108,9 +108,15 @@ class Logging:
     def __init__(self, app: App) -> None:
         self.app = app
 
-    def setup(self, loglevel: int | str | None = None, logfile: str | IO[str] | None = None,
-              redirect_stdouts: bool = False, redirect_level: int | str = 'WARNING', colorize: bool | None = None,
-              hostname: str | None = None) -> bool:
+    def setup(
+        self,
+        loglevel: int | str | None = None,
+        logfile: str | IO[str] | None = None,
+        redirect_stdouts: bool = False,
+        redirect_level: int | str = 'WARNING',
+        colorize: bool | None = None,
+        hostname: str | None = None,
+    ) -> bool:
         """Set up logging, and with `redirect_stdouts` turn what is printed into log lines.
 
         Returns whether anything was set up: not the second time, and not where a receiver of the
@@ -124,9 +130,14 @@ class Logging:
             self.redirect_stdouts(redirect_level)
         return done
 
-    def setup_logging_subsystem(self, loglevel: int | str | None = None, logfile: str | IO[str] | None = None,
-                                format: str | None = None, colorize: bool | None = None,
-                                hostname: str | None = None) -> bool:
+    def setup_logging_subsystem(
+        self,
+        loglevel: int | str | None = None,
+        logfile: str | IO[str] | None = None,
+        format: str | None = None,
+        colorize: bool | None = None,
+        hostname: str | None = None,
+    ) -> bool:
         conf, level = self.app.conf, level_number(loglevel)
         format = format or conf.worker_log_format
         colorize = self.supports_color(colorize, logfile)
@@ -136,7 +147,11 @@ class Logging:
         root = logging.getLogger()
         if conf.worker_hijack_root_logger:
             root.handlers = []
-        for logger in (root, logging.getLogger(OWN_LOGGER)) if conf.worker_hijack_root_logger else (logging.getLogger(OWN_LOGGER),):
+        for logger in (
+            (root, logging.getLogger(OWN_LOGGER))
+            if conf.worker_hijack_root_logger
+            else (logging.getLogger(OWN_LOGGER),)
+        ):
             logger.setLevel(level)
         target = root if conf.worker_hijack_root_logger else logging.getLogger(OWN_LOGGER)
         if not target.handlers:
@@ -152,8 +167,9 @@ class Logging:
         if not logger.handlers:
             logger.addHandler(_handler(logfile, TaskFormatter(format, colorize)))
         logger.propagate = False
-        signals.after_setup_task_logger.send(sender=None, logger=logger, loglevel=level, logfile=logfile, format=format,
-                                             colorize=colorize)
+        signals.after_setup_task_logger.send(
+            sender=None, logger=logger, loglevel=level, logfile=logfile, format=format, colorize=colorize
+        )
 
     def redirect_stdouts(self, loglevel: int | str = 'WARNING', name: str = 'celery.redirected') -> None:
         """Log what this process prints. Celery's variables tell child processes that it is done."""

@@ -38,5 +38,7 @@ def render_banner(worker: Any, loglevel: int) -> str:
 
 def _describe_queue(queue: Any) -> str:
     exchange = queue.exchange
-    return (f'.> {queue.name:<16} exchange={exchange.name or queue.name}({exchange.type}) '
-            f'key={queue.routing_key or queue.name}')
+    return (
+        f'.> {queue.name:<16} exchange={exchange.name or queue.name}({exchange.type}) '
+        f'key={queue.routing_key or queue.name}'
+    )

@@ -25,8 +25,15 @@ from canvaslite.version import __version__
 class Session:
     """What the options before the subcommand say; `app` is found when a subcommand asks for it."""
 
-    def __init__(self, app: str | None, broker: str | None, result_backend: str | None, config: str | None,
-                 no_color: bool | None, quiet: bool) -> None:
+    def __init__(
+        self,
+        app: str | None,
+        broker: str | None,
+        result_backend: str | None,
+        config: str | None,
+        no_color: bool | None,
+        quiet: bool,
+    ) -> None:
         self.app_name = app
         self.broker = broker
         self.result_backend = result_backend
@@ -50,8 +57,13 @@ class Session:
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
-@click.option('-A', '--app', envvar='CELERY_APP', metavar='APP',
-              help='The application: a module (proj, proj.celery) or module:attribute.')
+@click.option(
+    '-A',
+    '--app',
+    envvar='CELERY_APP',
+    metavar='APP',
+    help='The application: a module (proj, proj.celery) or module:attribute.',
+)
 @click.option('-b', '--broker', envvar='BROKER_URL', metavar='URL', help='URL of the broker; overrides broker_url.')
 @click.option('--result-backend', metavar='URL', help='URL of the result backend; overrides result_backend.')
 @click.option('--config', metavar='MODULE', help='Module with the settings.')
@@ -60,8 +72,16 @@ class Session:
 @click.option('-q', '--quiet', is_flag=True, help='Print no banner.')
 @click.version_option(__version__, prog_name='canvaslite', message='%(prog)s %(version)s')
 @click.pass_context
-def root(context: click.Context, app: str | None, broker: str | None, result_backend: str | None, config: str | None,
-         workdir: str | None, no_color: bool | None, quiet: bool) -> None:
+def root(
+    context: click.Context,
+    app: str | None,
+    broker: str | None,
+    result_backend: str | None,
+    config: str | None,
+    workdir: str | None,
+    no_color: bool | None,
+    quiet: bool,
+) -> None:
     """Run and look at canvaslite applications."""
     if workdir:
         os.chdir(workdir)
@@ -76,8 +96,9 @@ root.add_command(worker)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 when all went well, 1 on an error, 2 for wrong usage."""
     try:
-        status = root.main(args=list(arguments) if arguments is not None else None, prog_name='canvaslite',
-                           standalone_mode=False)
+        status = root.main(
+            args=list(arguments) if arguments is not None else None, prog_name='canvaslite', standalone_mode=False
+        )
     except click.ClickException as error:
         error.show()
         status = error.exit_code

@@ -120,5 +120,5 @@ def _describe_call(signature: Any) -> str:
     arguments += [f'{name}={value!r}' for name, value in signature.kwargs.items()]
     shown = ', '.join(arguments)
     if len(shown) > ARGUMENTS_WIDTH:
-        shown = shown[:ARGUMENTS_WIDTH - 1] + '…'
+        shown = shown[: ARGUMENTS_WIDTH - 1] + '…'
     return f'{signature.task.rpartition(".")[2]}({shown})'

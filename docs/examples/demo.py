@@ -16,10 +16,28 @@ import time
 import uuid
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+from kombu.utils.url import maybe_sanitize_url
+
+from canvaslite import chain, chord, group
+from canvaslite.visual.tree import CanvasTree
 
 HERE = Path(__file__).parent
-SOURCES = ('asyncio', 'collections', 'concurrent', 'email', 'http', 'importlib', 'json', 'logging',
-           'multiprocessing', 'unittest', 'urllib', 'xml')
+SOURCES = (
+    'asyncio',
+    'collections',
+    'concurrent',
+    'email',
+    'http',
+    'importlib',
+    'json',
+    'logging',
+    'multiprocessing',
+    'unittest',
+    'urllib',
+    'xml',
+)
 
 
 def main() -> int:
@@ -52,14 +70,30 @@ def configure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def masked(url: str | None) -> str | None:
-    from kombu.utils.url import maybe_sanitize_url
     return url and maybe_sanitize_url(url)
 
 
 def start_worker(folder: Path) -> subprocess.Popen[bytes]:
     print('worker  canvaslite -A etl worker -c 2 -l INFO\n', flush=True)
-    return subprocess.Popen([sys.executable, '-m', 'canvaslite', '-q', '-A', 'etl', 'worker', '-c', '2', '-l', 'INFO',
-                             '-f', str(folder / 'worker.log')], cwd=HERE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [
+            sys.executable,
+            '-m',
+            'canvaslite',
+            '-q',
+            '-A',
+            'etl',
+            'worker',
+            '-c',
+            '2',
+            '-l',
+            'INFO',
+            '-f',
+            str(folder / 'worker.log'),
+        ],
+        cwd=HERE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def stop_worker(worker: subprocess.Popen[bytes]) -> None:
@@ -76,6 +110,7 @@ def delete_queue(broker: str | None) -> None:
     """Leave nothing behind on a broker that is not ours."""
     if broker:
         from etl import app
+
         with app.connection_for_write() as connection:
             channel = connection.default_channel
             channel.queue_delete(os.environ['ETL_QUEUE'])
@@ -85,16 +120,17 @@ def delete_queue(broker: str | None) -> None:
 def run(worker: subprocess.Popen[bytes], log: Path) -> int:
     from etl import extract, load, transform
 
-    from canvaslite import chain, chord, group
-    from canvaslite.visual.tree import CanvasTree
-
     canvas = chord(group(chain(extract.s(source), transform.s()) for source in SOURCES), load.s())
     started = time.perf_counter()
     result = canvas.apply_async()
     tree = CanvasTree(canvas, result)
     if not watch(tree, result, worker):
         print(f'The worker stopped (exit status {worker.returncode}). Its log:', file=sys.stderr)
-        print(log.read_text() if log.exists() else '', (worker.stderr and worker.stderr.read() or b'').decode(), file=sys.stderr)
+        print(
+            log.read_text() if log.exists() else '',
+            ((worker.stderr and worker.stderr.read()) or b'').decode(),
+            file=sys.stderr,
+        )
         return 1
     table = result.get(timeout=60)
     seconds = time.perf_counter() - started
@@ -103,7 +139,7 @@ def run(worker: subprocess.Popen[bytes], log: Path) -> int:
     return check(table)
 
 
-def watch(tree: object, result: object, worker: subprocess.Popen[bytes]) -> bool:
+def watch(tree: CanvasTree, result: Any, worker: subprocess.Popen[bytes]) -> bool:
     """Show how far the canvas is until it ends; false if the worker stops before."""
     live, shown = sys.stdout.isatty(), ''
     total = sum(1 for _ in tree.steps())
@@ -132,8 +168,10 @@ def progress_line(counted: Counter[str], total: int) -> str:
 
 
 def print_table(table: dict[str, object], seconds: float) -> None:
-    print(f'{table["files"]} files, {table["bytes"]:,} characters, {table["tokens"]:,} names '
-          f'({table["names"]:,} different) in {seconds:.2f} s\n')
+    print(
+        f'{table["files"]} files, {table["bytes"]:,} characters, {table["tokens"]:,} names '
+        f'({table["names"]:,} different) in {seconds:.2f} s\n'
+    )
     print(f'{"name":<16} {"times":>8}')
     for name, times in table['top']:
         print(f'{name:<16} {times:>8,}')

@@ -31,7 +31,9 @@ def source_files(package: str) -> list[Path]:
 def count_names(text: str) -> Counter[str]:
     """How often each name, keywords aside, stands in a Python source text."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return Counter(token.string for token in tokens if token.type == tokenize.NAME and not keyword.iskeyword(token.string))
+    return Counter(
+        token.string for token in tokens if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
+    )
 
 
 @app.task

@@ -52,6 +52,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 def imports_of(path: Path) -> Iterator[tuple[str, bool, int]]:
     """Each imported module of our own or another's, whether it stands inside a function, and its line."""
+
     def walk(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool, int]]:
         for child in ast.iter_child_nodes(node):
             if is_type_checking(child):
@@ -64,9 +65,14 @@ def imports_of(path: Path) -> Iterator[tuple[str, bool, int]]:
                 for alias in child.names:
                     full = f'{child.module}.{alias.name}'
                     known = PACKAGE.parent.joinpath(*full.split('.'))
-                    yield full if known.with_suffix('.py').exists() or known.is_dir() else str(child.module), inside, child.lineno
+                    yield (
+                        full if known.with_suffix('.py').exists() or known.is_dir() else str(child.module),
+                        inside,
+                        child.lineno,
+                    )
             else:
                 yield from walk(child, inside or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+
     return walk(ast.parse(path.read_text()), False)
 
 

@@ -34,6 +34,8 @@ def project(servers: dict[str, str]) -> ModuleType:
 @pytest.fixture
 def start_project_worker(servers: dict[str, str], start_worker: Callable[..., Any]) -> Callable[..., Any]:
     """Start a worker of the project with these options; two children and INFO unless they say otherwise."""
+
     def start(*options: str, **env: str) -> Any:
         return start_worker('proj', '-c', '2', '-l', 'INFO', *options, **{**servers, **env})
+
     return start

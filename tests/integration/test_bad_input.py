@@ -15,9 +15,22 @@ import pytest
 
 def headers(**changed: Any) -> dict[str, Any]:
     ident = str(uuid.uuid4())
-    return {'lang': 'py', 'task': 'proj.add', 'id': ident, 'root_id': ident, 'parent_id': None, 'retries': 0, 'eta': None,
-            'expires': None, 'group': None, 'timelimit': [None, None], 'argsrepr': '(1, 2)', 'kwargsrepr': '{}',
-            'origin': 'test@host', **changed}
+    return {
+        'lang': 'py',
+        'task': 'proj.add',
+        'id': ident,
+        'root_id': ident,
+        'parent_id': None,
+        'retries': 0,
+        'eta': None,
+        'expires': None,
+        'group': None,
+        'timelimit': [None, None],
+        'argsrepr': '(1, 2)',
+        'kwargsrepr': '{}',
+        'origin': 'test@host',
+        **changed,
+    }
 
 
 GOOD_BODY = json.dumps([[1, 2], {}, {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}])
@@ -38,8 +51,11 @@ MESSAGES: dict[str, dict[str, Any]] = {
     'an eta that is no time': {'headers': headers(eta='tomorrow')},
     'an expiry that is no time': {'headers': headers(expires={'a': 1})},
     'time limits that are no pair': {'headers': headers(timelimit='soon')},
-    'a pickle, which is not accepted': {'body': pickle.dumps(((1, 2), {}, {})), 'content_type': 'application/x-python-serialize',
-                                        'content_encoding': 'binary'},
+    'a pickle, which is not accepted': {
+        'body': pickle.dumps(((1, 2), {}, {})),
+        'content_type': 'application/x-python-serialize',
+        'content_encoding': 'binary',
+    },
     'a compression that is unknown': {'headers': headers(compression='application/x-squeeze')},
     'a compressed body that is not compressed': {'headers': headers(compression='application/x-gzip')},
     'deeply nested JSON': {'body': DEEP},
@@ -48,17 +64,28 @@ MESSAGES: dict[str, dict[str, Any]] = {
 }
 
 
-def send(url: str, body: Any = GOOD_BODY, headers: dict[str, Any] | None = None, content_type: str = 'application/json',
-         content_encoding: str = 'utf-8') -> None:
+def send(
+    url: str,
+    body: Any = GOOD_BODY,
+    headers: dict[str, Any] | None = None,
+    content_type: str = 'application/json',
+    content_encoding: str = 'utf-8',
+) -> None:
     with kombu.Connection(url) as connection:
         producer = kombu.Producer(connection)
-        producer.publish(body if isinstance(body, (str, bytes)) else json.dumps(body), routing_key='proj', content_type=content_type,
-                         content_encoding=content_encoding, headers=globals()['headers']() if headers is None else headers)
+        producer.publish(
+            body if isinstance(body, (str, bytes)) else json.dumps(body),
+            routing_key='proj',
+            content_type=content_type,
+            content_encoding=content_encoding,
+            headers=globals()['headers']() if headers is None else headers,
+        )
 
 
 @pytest.mark.parametrize('kind', ['prefork', 'solo'])
-def test_the_worker_goes_on_after_every_malformed_message(kind: str, project: ModuleType, servers: dict[str, str],
-                                                          start_project_worker: Callable[..., Any]) -> None:
+def test_the_worker_goes_on_after_every_malformed_message(
+    kind: str, project: ModuleType, servers: dict[str, str], start_project_worker: Callable[..., Any]
+) -> None:
     worker = start_project_worker('-P', kind)
     assert project.add.delay(1, 1).get(timeout=20) == 2
     for name, message in MESSAGES.items():
@@ -84,16 +111,21 @@ def test_an_argument_that_cannot_be_serialized_is_an_error_at_the_call(project: 
         project.identity.delay(object())
 
 
-def test_a_result_that_cannot_be_serialized_is_the_tasks_failure(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+def test_a_result_that_cannot_be_serialized_is_the_tasks_failure(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
     start_project_worker()
     with pytest.raises(kombu.exceptions.EncodeError):
         project.unserializable.delay().get(timeout=20)
     assert project.add.delay(1, 1).get(timeout=20) == 2
 
 
-def test_an_unknown_task_fails_the_chord_that_waits_for_it(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+def test_an_unknown_task_fails_the_chord_that_waits_for_it(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
     from canvaslite import chord
     from canvaslite.exceptions import ChordError
+
     start_project_worker()
     unknown = project.app.signature('no.such.task')
     with pytest.raises(ChordError):

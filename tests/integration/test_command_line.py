@@ -18,7 +18,10 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str, app: str | None = None) -> subprocess.CompletedProcess[str]:
         if app is not None:
             (tmp_path / 'mine.py').write_text(app)
-        return subprocess.run([sys.executable, '-m', 'canvaslite', *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [sys.executable, '-m', 'canvaslite', *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+
     return run
 
 
@@ -44,19 +47,31 @@ def test_an_app_module_that_raises_on_import(run: Callable[..., Any]) -> None:
 
 
 def test_an_unknown_option(run: Callable[..., Any]) -> None:
-    check_one_line(run('-A', 'mine', 'worker', '--no-such-option', app=APP.format(broker='memory://', backend=None)), '--no-such-option')
+    check_one_line(
+        run('-A', 'mine', 'worker', '--no-such-option', app=APP.format(broker='memory://', backend=None)),
+        '--no-such-option',
+    )
 
 
 def test_an_unknown_pool(run: Callable[..., Any]) -> None:
-    check_one_line(run('-A', 'mine', 'worker', '-P', 'swimming', app=APP.format(broker='memory://', backend=None)), 'swimming', 'prefork')
+    check_one_line(
+        run('-A', 'mine', 'worker', '-P', 'swimming', app=APP.format(broker='memory://', backend=None)),
+        'swimming',
+        'prefork',
+    )
 
 
-@pytest.mark.parametrize(('broker', 'backend', 'wanted'), [
-    ('nothing://localhost', None, ('broker_url', 'nothing')),
-    ('amqp://guest:guest@127.0.0.1:1//', 'nothing://x', ('result_backend', 'nothing')),
-    ('amqp://guest:guest@127.0.0.1:port//', None, ('broker_url',)),
-])
-def test_a_url_that_nothing_understands(broker: str, backend: str | None, wanted: tuple[str, ...], run: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ('broker', 'backend', 'wanted'),
+    [
+        ('nothing://localhost', None, ('broker_url', 'nothing')),
+        ('amqp://guest:guest@127.0.0.1:1//', 'nothing://x', ('result_backend', 'nothing')),
+        ('amqp://guest:guest@127.0.0.1:port//', None, ('broker_url',)),
+    ],
+)
+def test_a_url_that_nothing_understands(
+    broker: str, backend: str | None, wanted: tuple[str, ...], run: Callable[..., Any]
+) -> None:
     check_one_line(run('-A', 'mine', 'worker', app=APP.format(broker=broker, backend=backend)), *wanted)
 
 

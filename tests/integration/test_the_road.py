@@ -33,14 +33,18 @@ def test_plain_canvases_have_their_values(project: ModuleType, start_project_wor
     assert (group(add.s(1, 1), add.s(2, 2)) | collect.s()).delay().get(timeout=20) == [2, 4]
     assert chain(add.s(1, 1), group(add.s(1), add.s(2)), total.s()).delay().get(timeout=20) == 7
     assert group([chain(add.s(1, 1), group(add.s(1), add.s(2)))]).delay().get(timeout=20) == [[3, 4]]
-    assert chord([chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(1, 0)], collect.s()).delay().get(timeout=20) == [6, 1]
+    assert chord([chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(1, 0)], collect.s()).delay().get(timeout=20) == [
+        6,
+        1,
+    ]
     assert add.chunks([(i, i) for i in range(6)], 2).apply_async().get(timeout=20) == [[0, 2], [4, 6], [8, 10]]
     assert project.identity.map([1, 2, 3]).delay().get(timeout=20) == [1, 2, 3]
     assert add.starmap([(1, 2), (3, 4)]).delay().get(timeout=20) == [3, 7]
 
 
 def test_ten_thousand_tasks_run_once_each_through_a_warm_shutdown_and_a_restart(
-        project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path) -> None:
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
     worker, record = start_project_worker(), tmp_path / 'record'
     results = [project.record.delay(str(record), i) for i in range(TASKS // 2)]
     worker.await_line(r'record\[.*succeeded', count=500)
@@ -53,7 +57,8 @@ def test_ten_thousand_tasks_run_once_each_through_a_warm_shutdown_and_a_restart(
 
 
 def test_every_result_is_there_although_all_connections_are_closed_three_times(
-        project: ModuleType, start_project_worker: Callable[..., Any], rabbitmqctl: Callable[..., str]) -> None:
+    project: ModuleType, start_project_worker: Callable[..., Any], rabbitmqctl: Callable[..., str]
+) -> None:
     project.app.conf.broker_transport_options = {'confirm_publish': True}
     worker = start_project_worker('-l', 'WARNING')
     results: list[Any] = []
@@ -75,7 +80,9 @@ def test_every_result_is_there_although_all_connections_are_closed_three_times(
     assert worker.process.poll() is None
 
 
-def test_a_second_interrupt_stops_the_worker_at_once(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+def test_a_second_interrupt_stops_the_worker_at_once(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
     worker = start_project_worker('-c', '1')
     project.sleep.delay(60)
     worker.await_line(r'sleep\[.*received')
@@ -88,7 +95,12 @@ def test_a_second_interrupt_stops_the_worker_at_once(project: ModuleType, start_
 @pytest.mark.parametrize('pool', ['prefork', 'threads', 'solo'])
 def test_a_canvas_runs_on_every_pool(pool: str, project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
     start_project_worker('-P', pool)
-    assert chord([chain(project.add.s(i, i), project.add.s(1)) for i in range(5)], project.total.s()).delay().get(timeout=20) == 25
+    assert (
+        chord([chain(project.add.s(i, i), project.add.s(1)) for i in range(5)], project.total.s())
+        .delay()
+        .get(timeout=20)
+        == 25
+    )
     with pytest.raises(ValueError, match='wrong'):
         project.fail.delay().get(timeout=20)
     assert project.succeed_after.delay(2).get(timeout=20) == 2
