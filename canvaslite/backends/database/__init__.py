@@ -1,0 +1,295 @@
+"""Results in a SQL database, through SQLAlchemy: ``db+sqlite:///file``, ``db+postgresql://…``, ``db+mysql://…``.
+
+The tables are Celery's, ``celery_taskmeta`` and ``celery_tasksetmeta``, so that either side reads what the other one
+stored. Chords are joined in two tables of our own, by row locks: the result, the part and the claim to send the body
+are one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any
+
+from kombu.utils.encoding import ensure_bytes
+from kombu.utils.imports import symbol_by_name
+
+from canvaslite import states
+from canvaslite.backends import chords
+from canvaslite.backends.base import BaseBackend
+from canvaslite.backends.codec import Meta
+from canvaslite.exceptions import BackendStoreError, ImproperlyConfigured
+from canvaslite.result import result_from_tuple
+
+try:
+    import sqlalchemy as sa
+    from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+except ImportError as missing:
+    raise ImproperlyConfigured('result_backend: a database needs SQLAlchemy; '
+                               "pip install 'canvaslite[sql]'") from missing
+
+from canvaslite.backends.database.engines import Database
+from canvaslite.backends.database.join import DatabaseJoin
+from canvaslite.backends.database.legacy import unpickle_plain
+from canvaslite.backends.database.tables import ResultTables
+from canvaslite.backends.database.upsert import Upsert
+
+__all__ = ('DatabaseBackend',)
+
+logger = logging.getLogger('canvaslite.backends.database')
+
+#: Columns that are written and read always, and with ``result_extended``.
+COLUMNS = ('task_id', 'status', 'result', 'date_done', 'traceback', 'children')
+EXTENDED_COLUMNS = ('name', 'args', 'kwargs', 'worker', 'retries', 'queue', 'stamps')
+
+#: Ids in one query.
+IDS_AT_ONCE = 500
+
+#: What every pickle that Celery wrote begins with.
+PICKLE_MARK = b'\x80'
+
+
+class DatabaseBackend(BaseBackend):
+    """Results in a SQL database.
+
+    `url` (or `dburi`, or else the setting ``database_url``) is SQLAlchemy's; `engine_options` are added to the setting
+    ``database_engine_options``. Raises `ImproperlyConfigured` for a URL, driver or option that cannot be, and for a
+    database that cannot be reached when the tables are made at setup.
+    """
+
+    supports_native_join = True
+
+    join: DatabaseJoin
+
+    def __init__(self, dburi: str | None = None, engine_options: Mapping[str, Any] | None = None,
+                 url: str | None = None, **kwargs: Any) -> None:
+        short_lived = kwargs.pop('short_lived_sessions', None)
+        engine_callback = kwargs.pop('engine_callback', None)
+        super().__init__(url=url or dburi, **kwargs)
+        conf = self.app.conf
+        self.url = self.url or conf.database_url
+        if not self.url:
+            raise ImproperlyConfigured('database_url: the database result backend needs a URL; '
+                                       'set it, or write result_backend = db+sqlite:///results.sqlite')
+        self._prepare_retries()
+        self.engine_options = {**(conf.database_engine_options or {}), **(engine_options or {})}
+        self.database = Database(
+            self.url.removeprefix('db+'), self.engine_options,
+            _find_callback(engine_callback or conf.database_engine_callback),
+            conf.database_short_lived_sessions if short_lived is None else short_lived)
+        self.tables = ResultTables(conf.database_table_names, conf.database_table_schemas)
+        self._setup = threading.Lock()
+        self._is_set_up = False
+        self.join = DatabaseJoin(self, self.database, self.tables)
+        if conf.database_create_tables_at_setup:
+            self._set_up()
+
+    def _prepare_retries(self) -> None:
+        # As Celery: a database is tried three times more unless the user says otherwise.
+        is_set = getattr(self.app.conf, 'value_set_for', lambda name: False)
+        if not is_set('result_backend_always_retry') or self.always_retry is None:
+            self.always_retry = True
+        if not is_set('result_backend_max_retries') or self.max_retries is None:
+            self.max_retries = 3
+
+    def _set_up(self) -> None:
+        """Make the tables, once, and the statements for the columns that are there."""
+        if self._is_set_up:
+            return
+        with self._setup:
+            if self._is_set_up:
+                return
+            try:
+                self._ensure_retryable(self.tables.create, self.database)
+            except SQLAlchemyError as exc:
+                where = self.database.explain(exc)
+                raise ImproperlyConfigured(f'result_backend: the tables cannot be made in {where}; start the database '
+                                           'or correct the URL') from exc
+            wanted = COLUMNS + (EXTENDED_COLUMNS if self.app.conf.result_extended else ())
+            self._columns = tuple(name for name in wanted if name in self.tables.columns)
+            task = self.tables.task
+            self._write_task = Upsert(self.database.dialect, task, 'task_id', self._columns,
+                                      final=('status', (states.SUCCESS,)))
+            self._write_group = Upsert(self.database.dialect, self.tables.group, 'taskset_id',
+                                       ('taskset_id', 'result', 'date_done'))
+            # One id by far the most often: its statement is compiled once, whatever the length of the others.
+            self._select = sa.select(*(task.c[name] for name in self._columns))
+            self._select_one = self._select.where(task.c.task_id == sa.bindparam('id'))
+            self._is_set_up = True
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The database's URL, its password masked unless `include_password`."""
+        return self.database.as_uri(include_password)
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Whether the database may answer later."""
+        return isinstance(exc, (OperationalError, InterfaceError, InternalError, PoolTimeoutError))
+
+    def on_backend_retryable_error(self, exc: Exception) -> None:
+        """Begin anew with new connections."""
+        self.database.close()
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
+                     store: bool) -> None:
+        """Store a final outcome and count it in its chord, in one transaction."""
+        part = None
+        if request is not None and request.chord:
+            part = chords.part_of(self, request, state, result)
+        if part is None:
+            if store:
+                self.store_result(task_id, result, state, traceback=traceback, request=request)
+            return
+        self._set_up()
+        row = self._row(task_id, part.result, state, traceback, request) if store else None
+        report = self._ensure_retryable(self.database.transact, self._keep_and_count, row, self.join.prepare(part),
+                                        fallback_exc=partial(BackendStoreError, task_id=task_id, state=state),
+                                        fallback_msg='failed to store result on the backend')
+        chords.act_on_report(self, self.join, report, request.chord)
+
+    def _keep_and_count(self, connection: Any, row: Mapping[str, Any] | None, part: Any) -> chords.Report:
+        # The chord's row first: whoever has it sees all that was committed before.
+        locked = self.join.lock(connection, part.gid)
+        if row is not None:
+            self._write_task.execute(connection, row)
+        return self.join.count(connection, locked, part)
+
+    def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
+                      request: Any = None, **kwargs: Any) -> Any:
+        self._set_up()
+        self.database.transact(self._write_task.execute, self._row(task_id, result, state, traceback, request))
+        return result
+
+    def _row(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any) -> dict[str, Any]:
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request,
+                                     format_date=False, encode=True)
+        meta.update(task_id=task_id, result=self._pack(result), children=self._pack(meta['children'] or None))
+        if meta['date_done'] is not None:
+            # The column has no time zone; cleaning up compares with UTC.
+            meta['date_done'] = _utc_now()
+        names = meta.get('stamped_headers')
+        if names:
+            stamps = {name: meta[name] for name in names if name in meta}
+            meta['stamps'] = self._pack({'stamped_headers': list(names), 'stamps': stamps})
+        return {name: meta.get(name) for name in self._columns}
+
+    def _pack(self, value: Any) -> bytes | None:
+        return None if value is None else ensure_bytes(self.encode(value))
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _get_task_meta_for(self, task_id: str) -> Meta:
+        self._set_up()
+        rows = self.database.fetch(self._select_one, {'id': task_id})
+        if not rows:
+            return {'task_id': task_id, 'status': states.PENDING, 'result': None, 'traceback': None,
+                    'date_done': None, 'children': None}
+        return self._meta(rows[0])
+
+    def _get_task_metas_for(self, task_ids: Collection[str]) -> dict[str, Meta]:
+        self._set_up()
+        ids, found = list(task_ids), {}
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            among = self.tables.task.c.task_id.in_(ids[start:start + IDS_AT_ONCE])
+            for row in self.database.fetch(self._select.where(among)):
+                found[row.task_id] = self._meta(row)
+        return found
+
+    def _meta(self, row: Any) -> Meta:
+        meta: Meta = row._asdict()
+        meta['result'] = self._unpack(meta['result'])
+        for name in ('children', 'args', 'kwargs'):
+            if meta.get(name) is not None:
+                meta[name] = self._unpack(meta[name])
+        meta.setdefault('children', None)
+        stamps = self._unpack(meta.pop('stamps', None))
+        if isinstance(stamps, dict):
+            meta['stamped_headers'] = stamps.get('stamped_headers')
+            meta.update(stamps.get('stamps') or {})
+        return self.meta_from_decoded(meta)
+
+    def _unpack(self, payload: Any) -> Any:
+        """The value in a column: written by our serializer, or pickled by an older Celery."""
+        if payload is None:
+            return None
+        payload = ensure_bytes(payload)
+        try:
+            return self.decode(payload)
+        except Exception:
+            # Before 5.7 Celery pickled this column, whatever the serializer.
+            if not payload.startswith(PICKLE_MARK):
+                raise
+            return unpickle_plain(payload)
+
+    def task_result_exists(self, task_id: str) -> bool:
+        """Whether there is a row for the task, be it PENDING."""
+        self._set_up()
+        return bool(self.database.fetch(self._select_one, {'id': task_id}))
+
+    def _forget(self, task_id: str) -> None:
+        self._set_up()
+        task = self.tables.task
+        self.database.transact(_execute, sa.delete(task).where(task.c.task_id == task_id))
+
+    # -- groups ----------------------------------------------------------------------------------------------------
+
+    def _save_group(self, group_id: str, result: Any) -> Any:
+        self._set_up()
+        row = {'taskset_id': group_id, 'result': self._pack(result.as_tuple()), 'date_done': _utc_now()}
+        self.database.transact(self._write_group.execute, row)
+        return result
+
+    def _restore_group(self, group_id: str) -> Meta | None:
+        self._set_up()
+        group = self.tables.group
+        query = sa.select(group.c.taskset_id, group.c.result, group.c.date_done).where(group.c.taskset_id == group_id)
+        for row in self.database.fetch(query):
+            value = self._unpack(row.result)
+            result = None if value is None else result_from_tuple(value, self.app)
+            return {'taskset_id': row.taskset_id, 'result': result, 'date_done': row.date_done}
+        return None
+
+    def _delete_group(self, group_id: str) -> None:
+        self._set_up()
+        group = self.tables.group
+        self.database.transact(_execute, sa.delete(group).where(group.c.taskset_id == group_id))
+
+    # -- housekeeping ------------------------------------------------------------------------------------------------
+
+    def cleanup(self) -> None:
+        """Remove the results, groups and chords that have expired."""
+        self._set_up()
+        self._ensure_retryable(self.join.cleanup)
+        if not self.expires:
+            return
+        oldest = _utc_now() - timedelta(seconds=self.expires)
+        for table in (self.tables.task, self.tables.group):
+            self._ensure_retryable(self.database.transact, _execute, sa.delete(table).where(table.c.date_done < oldest))
+
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), 'dburi': self.url, 'expires': self.expires,
+                                         'engine_options': self.engine_options})
+
+
+def _execute(connection: Any, statement: Any) -> Any:
+    return connection.execute(statement)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def _find_callback(callback: Any) -> Any:
+    if isinstance(callback, str):
+        try:
+            callback = symbol_by_name(callback)
+        except (ImportError, AttributeError) as exc:
+            raise ImproperlyConfigured(f'database_engine_callback: cannot import {callback!r}: {exc}') from exc
+    if callback is not None and not callable(callback):
+        raise ImproperlyConfigured(f'database_engine_callback: must be callable, not {callback!r}')
+    return callback

@@ -1,0 +1,251 @@
+"""Connections to the database: one engine per process, and transactions that are tried again when they collide.
+
+SQLite is opened for several processes at once: write-ahead logging, ``BEGIN IMMEDIATE`` for what writes, and a long
+busy timeout, so that writers queue up and none of them fails with ``database is locked``.
+
+A fork must not share a connection. Idle connections are closed *before* a fork, not after it in the child: closing a
+SQLite file in a child would delete its parent's log, and closing a server's connection would end its parent's session.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from canvaslite.exceptions import ImproperlyConfigured
+
+__all__ = ('Database', 'is_collision')
+
+logger = logging.getLogger('canvaslite.backends.database')
+
+T = TypeVar('T')
+
+#: Drivers to try where the URL names none and SQLAlchemy's default is not installed, and what to install for them.
+DRIVERS = {'postgresql': (('psycopg2', 'psycopg', 'pg8000'), 'psycopg2-binary'),
+           'mysql': (('mysqldb', 'pymysql', 'mysqlconnector'), 'pymysql'),
+           'mariadb': (('mysqldb', 'pymysql', 'mysqlconnector'), 'pymysql')}
+
+#: Seconds a SQLite writer waits for its turn.
+SQLITE_TIMEOUT = 60.0
+
+#: How often a transaction that collided is tried again before the error is the caller's.
+ATTEMPTS = 30
+
+#: SQLSTATEs and MySQL error numbers of a transaction that lost against another one and may be repeated.
+COLLISION_STATES = frozenset({'40001', '40P01', '55P03'})
+COLLISION_NUMBERS = frozenset({1020, 1205, 1213})
+
+_SECRET_OPTION = re.compile(r'((?:password|passwd|secret)=)[^&]*', re.IGNORECASE)
+
+
+class Database:
+    """One database. `url` is SQLAlchemy's, `options` are those of `create_engine`.
+
+    `engine_callback` is called with each engine that is made; `short_lived` closes each connection after its use.
+    Raises `ImproperlyConfigured` for a URL, a driver or an option that cannot be.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None,
+                 engine_callback: Callable[[Any], Any] | None = None, short_lived: bool = False) -> None:
+        self.url = _parse_url(url)
+        self.engine = _make_engine(self.url, dict(options or {}), short_lived)
+        self.url = self.engine.url
+        self.dialect: str = self.engine.dialect.name
+        if engine_callback is not None:
+            engine_callback(self.engine)
+        self.in_memory = self.dialect == 'sqlite' and _is_in_memory(self.url)
+        self._writer = self.engine.execution_options(canvaslite_writes=True)
+        # psycopg2 would open a transaction, and roll it back, around each SELECT: two trips more.
+        autocommits = self.dialect == 'postgresql'
+        self._reader = self.engine.execution_options(isolation_level='AUTOCOMMIT') if autocommits else self.engine
+        _databases.add(self)
+
+    def transact(self, work: Callable[..., T], *args: Any) -> T:
+        """``work(connection, *args)`` in one transaction; repeated if it collides with another or loses its connection.
+
+        `work` must be such that doing it twice does no harm: a commit whose answer is lost is repeated too.
+        """
+        return self._repeat(self._transact_once, work, args)
+
+    def fetch(self, statement: Any, parameters: Any = None) -> list[Any]:
+        """All rows that a query finds."""
+        return self._repeat(self._fetch_once, statement, parameters)
+
+    def _transact_once(self, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+        with self._writer.begin() as connection:
+            return work(connection, *args)
+
+    def _fetch_once(self, statement: Any, parameters: Any) -> list[Any]:
+        with self._reader.connect() as connection:
+            return list(connection.execute(statement, parameters))
+
+    def _repeat(self, operation: Callable[..., T], *args: Any) -> T:
+        attempt = 0
+        while True:
+            try:
+                return operation(*args)
+            except DBAPIError as exc:
+                attempt += 1
+                lost = exc.connection_invalidated
+                # A lost connection was idle too long, or the server is away: the first is over after one repetition.
+                if attempt >= (2 if lost else ATTEMPTS) or not (lost or is_collision(exc)):
+                    raise
+                logger.debug('Database: %s, trying again', _reason(exc))
+            time.sleep(random.uniform(0, min(0.2, 0.002 * 2 ** attempt)))
+
+    def close(self) -> None:
+        """Close the idle connections. The next use opens new ones."""
+        if not self.in_memory:
+            self.engine.dispose()
+
+    def leave_to_parent(self) -> None:
+        """Forget the connections, which belong to the parent process, without closing them."""
+        if not self.in_memory:
+            # The reference keeps Python from closing a connection that another thread returned during the fork.
+            _inherited.append(self.engine.pool)
+            self.engine.dispose(close=False)
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The URL, its passwords masked unless `include_password`."""
+        text: str = self.url.render_as_string(hide_password=not include_password)
+        return text if include_password else _SECRET_OPTION.sub(r'\1***', text)
+
+    def explain(self, exc: BaseException) -> str:
+        """`exc` in one line, for people."""
+        return f'{self.as_uri()}: {_reason(exc)}'
+
+
+def is_collision(exc: DBAPIError) -> bool:
+    """Whether a transaction failed only because another one was there, so that it may be repeated."""
+    original = exc.orig
+    state = getattr(original, 'sqlstate', None) or getattr(original, 'pgcode', None)
+    if state in COLLISION_STATES:
+        return True
+    details = getattr(original, 'args', ()) or ('',)
+    if details[0] in COLLISION_NUMBERS:
+        return True
+    return 'is locked' in str(details[0])
+
+
+def _reason(exc: BaseException) -> str:
+    original = getattr(exc, 'orig', None) or exc
+    return ' '.join(_SECRET_OPTION.sub(r'\1***', str(original)).split())
+
+
+def _parse_url(url: str) -> Any:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # The text is not shown: what cannot be parsed cannot be masked.
+        raise ImproperlyConfigured('result_backend: the database URL cannot be read; write it like '
+                                   'db+sqlite:///results.sqlite or db+postgresql://user:password@host/name') from None
+
+
+def _is_in_memory(url: Any) -> bool:
+    return url.database in (None, '', ':memory:') or 'mode=memory' in url.render_as_string(hide_password=True)
+
+
+def _make_engine(url: Any, options: dict[str, Any], short_lived: bool) -> Any:
+    # A connection that went stale is found by `_repeat`; a ping at each use would double the trips to the server.
+    options.pop('pool_pre_ping', None)
+    backend = url.get_backend_name()
+    if backend == 'sqlite':
+        _prepare_sqlite(url, options)
+    if short_lived and options.get('poolclass') is not QueuePool:
+        options = {name: value for name, value in options.items()
+                   if not name.startswith('pool') and name not in ('max_overflow', 'echo_pool')}
+        options['poolclass'] = NullPool
+    engine = _create_with_driver(url, options)
+    if backend == 'sqlite':
+        event.listen(engine, 'connect', _on_sqlite_connect)
+        event.listen(engine, 'begin', _on_sqlite_begin)
+    return engine
+
+
+def _create_with_driver(url: Any, options: dict[str, Any]) -> Any:
+    backend = url.get_backend_name()
+    alternatives, package = DRIVERS.get(backend, ((), ''))
+    candidates = [url]
+    if '+' not in url.drivername:
+        candidates += [url.set(drivername=f'{backend}+{driver}') for driver in alternatives]
+    for candidate in candidates:
+        try:
+            return create_engine(candidate, **options)
+        except NoSuchModuleError:
+            raise ImproperlyConfigured(f'result_backend: SQLAlchemy knows no database {url.drivername!r}; use '
+                                       'db+sqlite, db+postgresql or db+mysql, or install its dialect') from None
+        except TypeError as exc:
+            raise ImproperlyConfigured(f'database_engine_options: {_reason(exc)}') from None
+        except ImportError as exc:
+            missing = exc
+    what = f'pip install {package}' if package else 'install it'
+    raise ImproperlyConfigured(f'result_backend: no driver for {url.drivername} ({missing}); {what}') from None
+
+
+def _prepare_sqlite(url: Any, options: dict[str, Any]) -> None:
+    connect = options['connect_args'] = dict(options.get('connect_args') or {})
+    connect.setdefault('timeout', SQLITE_TIMEOUT)
+    if _is_in_memory(url):
+        # One connection is the whole database: keep it, lend it to one thread at a time.
+        for name in ('pool_recycle', 'poolclass'):
+            options.pop(name, None)
+        connect['check_same_thread'] = False
+        options.update(poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=SQLITE_TIMEOUT)
+
+
+def _on_sqlite_connect(connection: Any, record: Any) -> None:
+    # Python's own handling of transactions would begin them late, as readers, and fail when they turn to writing.
+    connection.isolation_level = None
+
+
+def _on_sqlite_begin(connection: Any) -> None:
+    writes = connection.get_execution_options().get('canvaslite_writes')
+    connection.exec_driver_sql('BEGIN IMMEDIATE' if writes else 'BEGIN')
+
+
+def use_write_ahead_log(database: Database) -> None:
+    """Have a SQLite file keep a log, so that readers and the writer do not stop each other. It lasts in the file."""
+    if database.dialect != 'sqlite' or database.in_memory:
+        return
+    for attempt in range(ATTEMPTS):
+        connection = database.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            if cursor.execute('PRAGMA journal_mode').fetchone()[0] == 'wal':
+                return
+            # It wants the file for itself and does not wait for it: another process may be doing the same just now.
+            with suppress(database.engine.dialect.dbapi.OperationalError):
+                if cursor.execute('PRAGMA journal_mode=WAL').fetchone()[0] != 'wal':
+                    return  # a file system without shared memory: slower, as correct
+        finally:
+            connection.close()
+        time.sleep(random.uniform(0, 0.01 * (attempt + 1)))
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_inherited: list[Any] = []
+
+
+def _close_before_fork() -> None:
+    for database in list(_databases):
+        database.close()
+
+
+def _leave_to_parent() -> None:
+    for database in list(_databases):
+        database.leave_to_parent()
+
+
+os.register_at_fork(before=_close_before_fork, after_in_child=_leave_to_parent)

@@ -1,0 +1,49 @@
+"""Reading what Celery before 5.7 pickled into the result column, without running whatever a pickle may ask for.
+
+Those releases pickled each result, also where the serializer is JSON. A pickle can call any function; here it may only
+build plain data and exceptions. Who needs more says so: with ``result_serializer = 'pickle'`` (and ``pickle`` among the
+accepted contents) rows are unpickled without this restriction.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from typing import Any
+
+from canvaslite import exceptions, wire
+from canvaslite.exceptions import SecurityError
+
+__all__ = ('unpickle_plain',)
+
+#: What may be built besides exceptions.
+PLAIN = frozenset({
+    ('builtins', name) for name in ('set', 'frozenset', 'complex', 'bytearray', 'range', 'slice', 'object')
+} | {
+    ('datetime', name) for name in ('datetime', 'date', 'time', 'timedelta', 'timezone')
+} | {
+    ('decimal', 'Decimal'), ('uuid', 'UUID'), ('uuid', 'SafeUUID'), ('collections', 'OrderedDict'),
+    ('collections', 'defaultdict'), ('collections', 'deque'), ('collections', 'Counter'), ('fractions', 'Fraction'),
+    ('copyreg', '_reconstructor'), ('_codecs', 'encode'),
+})
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in PLAIN:
+            return super().find_class(module, name)
+        if module == wire.CELERY_EXCEPTIONS_MODULE and hasattr(exceptions, name):
+            found: Any = getattr(exceptions, name)
+        else:
+            # Only what is loaded already: importing a module runs it.
+            found = getattr(sys.modules.get(module), name, None)
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
+        raise SecurityError(f'A stored result was pickled and holds a {module}.{name}, which is not built here; '
+                            "if you trust the database, set result_serializer = 'pickle' to read it")
+
+
+def unpickle_plain(payload: bytes) -> Any:
+    """The plain data or exception in `payload`. Raises `SecurityError` for anything else."""
+    return _PlainUnpickler(io.BytesIO(payload)).load()
