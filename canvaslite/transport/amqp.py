@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from amqp.exceptions import RecoverableConnectionError
+from amqp.exceptions import AMQPError, RecoverableConnectionError
 from kombu.transport import pyamqp
 
 from canvaslite.transport.channel import Channel
@@ -41,6 +41,7 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         self._loop: Any = None
         self._turn: Callable[[], Any] | None = None
         self._turn_due = False
+        self._dispatching = False
         super().__init__(*args, **{**kwargs, 'frame_handler': InboundFrames, 'frame_writer': OutboundFrames})
 
     def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False,
@@ -67,10 +68,14 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         """Write whole frames, after what is queued. Any error leaves the connection unusable."""
         transport = self._live_transport()
         with self._write_lock:
-            if self._queued:
-                data = b''.join(self._queued) + data
-                self._queued.clear()
-            transport.write(data)
+            try:
+                if self._queued:
+                    data = b''.join(self._queued) + data
+                    self._queued.clear()
+                transport.write(data)
+            except BaseException:  # also a signal handler's: nobody knows how much of the data is out
+                transport.break_off()
+                raise
             self.bytes_sent += 1  # py-amqp's heartbeat only looks whether it changed
 
     def send_frames_within(self, data: bytes, timeout: float) -> None:
@@ -99,16 +104,16 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
 
         Raises `TimeoutError` when none came. Queued frames are written before it waits.
         """
-        transport = self._live_transport()
         inbound = self._on_inbound_frame
+        outer, self._dispatching = self._dispatching, True
         try:
             while not inbound.dispatch_next():
                 if self._queued:
                     self.flush()
-                inbound.feed(transport.receive(timeout))
+                self._read(timeout)
         finally:
-            if self._loop is not None and inbound.holds_frame:
-                self._call_soon()
+            self._dispatching = outer
+            self._announce_rest()
 
     def blocking_read(self, timeout: float | None = None) -> bool:
         """Dispatch one event (py-amqp's name for a single step of `drain_events`)."""
@@ -116,43 +121,69 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         return True
 
     def read_pending(self) -> None:
-        """Dispatch what the broker has said meanwhile, without waiting: a closed channel, a blocked connection."""
-        transport = self._live_transport()
-        inbound = self._on_inbound_frame
+        """Dispatch what the broker has said meanwhile, without waiting: a closed channel, a blocked connection.
+
+        Within a callback of this connection it does nothing: whoever called the callback goes on reading, and a
+        consumer that publishes for each message would go one level deeper with each message that is here already.
+        """
+        if self._dispatching:
+            return
         try:
-            inbound.feed(transport.receive(0))
+            self._read(0)
         except TimeoutError:
-            if not inbound.holds_frame:
+            if not self._on_inbound_frame.holds_frame:
                 return
-        inbound.dispatch_all()
+        self._dispatch_all()
 
     def read_available(self) -> None:
         """Dispatch all that is there, without waiting; an event loop calls it when the socket is readable."""
         transport = self._live_transport()
-        inbound = self._on_inbound_frame
-        inbound.dispatch_all()
+        self._dispatch_all()
         for _ in range(_READS_PER_TURN):
             try:
-                data = transport.receive(0)
+                size = self._read(0)
             except TimeoutError:
                 return
-            inbound.feed(data)
-            inbound.dispatch_all()
-            if self._transport is not transport or (len(data) < RECEIVE_SIZE and not transport.pending()):
+            self._dispatch_all()
+            if self._transport is not transport or (size < RECEIVE_SIZE and not transport.pending()):
                 return
         if transport.pending():
             self._call_soon()
+
+    def _read(self, timeout: float | None) -> int:
+        """Read once, and return how many bytes came."""
+        transport = self._live_transport()
+        try:
+            data = transport.receive(timeout)
+            self._on_inbound_frame.feed(data)
+        except (OSError, AMQPError):
+            raise
+        except BaseException:  # a signal handler's: what was read may be lost, and with it the place in the stream
+            transport.break_off()
+            raise
+        return len(data)
+
+    def _dispatch_all(self) -> None:
+        outer, self._dispatching = self._dispatching, True
+        try:
+            self._on_inbound_frame.dispatch_all()
+        finally:
+            self._dispatching = outer
+            self._announce_rest()
 
     # --- event loop ------------------------------------------------------------------------
 
     def attach_loop(self, loop: Any, turn: Callable[[], Any]) -> None:
         """`loop` calls `turn` whenever the socket is readable; frames that are already here are announced to it."""
         self._loop, self._turn = loop, turn
-        if self._on_inbound_frame is not None and self._on_inbound_frame.holds_frame:
-            self._call_soon()
+        self._announce_rest()
 
     def detach_loop(self) -> None:
         self._loop = self._turn = None
+
+    def _announce_rest(self) -> None:
+        if self._loop is not None and self._on_inbound_frame is not None and self._on_inbound_frame.holds_frame:
+            self._call_soon()
 
     def _call_soon(self) -> None:
         """Have the loop come back without the socket: it cannot see what is in our buffer (or in that of TLS)."""
@@ -174,6 +205,17 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
     def _on_unblocked(self) -> None:
         logger.info('The broker takes messages on this connection again')
         super()._on_unblocked()
+
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        """Take leave of the broker; a connection that is lost already is only let go."""
+        if self._transport is not None and not self._transport.connected:
+            self.collect()
+            return None
+        try:
+            return super().close(*args, **kwargs)
+        except RecoverableConnectionError:  # lost while the broker's answer was awaited
+            self.collect()
+            raise
 
     def collect(self) -> None:
         self._queued.clear()

@@ -10,10 +10,12 @@ from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError
 from kombu.transport import pyamqp
+from vine import promise
 
 from canvaslite.transport.confirms import Confirms, Returned, raise_returned
 from canvaslite.transport.frames import PreparedPublish, content_frames, encode_ack, encode_reject
 from canvaslite.transport.inbound import RawConsumer, RawDelivery
+from canvaslite.transport.outbound import message_bytes
 
 __all__ = ('Channel',)
 
@@ -56,10 +58,11 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
 
     def frames(self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False) -> bytes:
         """The frames of one message, for `write_frames` on this channel."""
+        connection = self._open_connection()
         key = (exchange, routing_key, mandatory)
         prepared = self._prepared.get(key) or self._prepare(key)
         return content_frames(
-            self.channel_id, prepared.frame(self.channel_id), properties, body, self._open_connection().frame_max)
+            self.channel_id, prepared.frame(self.channel_id), properties, body, connection.frame_max)
 
     def write_frames(self, data: bytes, count: int, routes: Sequence[tuple[str, str]] = (),
                      timeout: float | None = None) -> None:
@@ -83,13 +86,15 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         confirms = self._confirms
         if confirms is None:
             return
-        while confirms.outstanding:
-            try:
+        try:
+            while confirms.outstanding:
                 self._open_connection().drain_events(timeout=timeout)
-            except TimeoutError:
-                waited_for = confirms.describe()
+        except TimeoutError:
+            waited_for = confirms.describe()
+            raise TimeoutError(f'The broker did not confirm {waited_for} within {timeout} seconds') from None
+        finally:
+            if confirms.outstanding:  # late answers must not be taken for those to the next messages
                 confirms.abandon()
-                raise TimeoutError(f'The broker did not confirm {waited_for} within {timeout} seconds') from None
         confirms.raise_for_refused()
 
     def confirm_select(self, nowait: bool = False) -> Any:
@@ -106,22 +111,33 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         self.wait_for_confirms(confirm_timeout or kwargs.get('timeout'))
         return sent
 
-    def _basic_publish(self, msg: Any, exchange: str = '', routing_key: str = '', *args: Any, **kwargs: Any) -> Any:
-        sent = super()._basic_publish(msg, exchange, routing_key, *args, **kwargs)
-        if self._confirms is not None:
-            self._confirms.expect(1, ((exchange, routing_key),))
+    def _basic_publish(self, msg: Any, exchange: str = '', routing_key: str = '', mandatory: bool = False,
+                       immediate: bool = False, timeout: float | None = None, confirm_timeout: float | None = None,
+                       **kwargs: Any) -> Any:
+        """Publish an ``amqp.Message``; returns, as py-amqp does, a promise that is already kept."""
+        connection = self._open_connection()
+        connection.read_pending()
+        method = PreparedPublish(exchange, routing_key, mandatory, immediate).frame(self.channel_id)
+        frames = content_frames(self.channel_id, method, *message_bytes(msg), connection.frame_max)
+        self._write(frames, 1, ((exchange, routing_key),), timeout)
+        sent = promise()
+        sent()
         return sent
 
     basic_publish = _basic_publish
 
     def _write(self, data: bytes, count: int, routes: Sequence[tuple[str, str]], timeout: float | None) -> None:
         connection = self._open_connection()
-        if timeout is None:
-            connection.send_frames(data)
-        else:
-            connection.send_frames_within(data, timeout)
-        if self._confirms is not None:
-            self._confirms.expect(count, routes)
+        try:
+            if self._confirms is not None:
+                self._confirms.expect(count, routes)
+            if timeout is None:
+                connection.send_frames(data)
+            else:
+                connection.send_frames_within(data, timeout)
+        except BaseException:  # also a signal handler's, which may have come before anything was written
+            connection.break_off()
+            raise
 
     def _select_confirms(self) -> None:
         if self._confirms is None:

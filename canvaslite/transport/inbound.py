@@ -120,7 +120,11 @@ class _Route:
 
 def _read_short_text(payload: bytes, offset: int) -> tuple[str, int]:
     end = offset + 1 + payload[offset]
-    return payload[offset + 1:end].decode('utf-8', 'surrogatepass'), end
+    raw = payload[offset + 1:end]
+    try:
+        return raw.decode('utf-8', 'surrogatepass'), end
+    except UnicodeDecodeError:  # RabbitMQ lets any bytes through, and one odd routing key must not end a worker
+        return raw.decode('utf-8', 'surrogateescape'), end
 
 
 class InboundFrames:

@@ -8,7 +8,7 @@ from typing import Any
 from canvaslite.transport.frames import content_frames, encode_frame
 from canvaslite.transport.properties import encode_properties
 
-__all__ = ('OutboundFrames',)
+__all__ = ('OutboundFrames', 'message_bytes')
 
 _pack_signature = struct.Struct('>HH').pack
 
@@ -30,11 +30,11 @@ class OutboundFrames:
         payload = arguments.encode() if isinstance(arguments, str) else arguments or b''
         frame = encode_frame(kind, channel_id, _pack_signature(*signature) + payload)
         if message is not None:
-            frame = content_frames(channel_id, frame, *_message_bytes(message), self._connection.frame_max)
+            frame = content_frames(channel_id, frame, *message_bytes(message), self._connection.frame_max)
         self._connection.send_frames(frame)
 
 
-def _message_bytes(message: Any) -> tuple[bytes, bytes]:
+def message_bytes(message: Any) -> tuple[bytes, bytes]:
     """Property list and body of an ``amqp.Message``."""
     body = message.body
     properties = message.properties
@@ -42,4 +42,4 @@ def _message_bytes(message: Any) -> tuple[bytes, bytes]:
         body = body.encode(properties.setdefault('content_encoding', 'utf-8'))
     known = {name: properties.get(name) for name, _form in message.PROPERTIES}
     headers = known.pop('application_headers')
-    return encode_properties(headers, **known), bytes(body)
+    return encode_properties(headers, **known), body if type(body) is bytes else bytes(memoryview(body))

@@ -3,9 +3,8 @@
 py-amqp's transports read exactly as many bytes as the next piece of a frame needs. These read what there is;
 `inbound.InboundFrames` keeps what is not used yet.
 
-A frame that was written in part, or bytes that were read and then lost to an exception (a signal handler may raise
-between the system call and the assignment: a soft time limit, Ctrl-C), leave a stream that nobody can go on with.
-Then the socket is shut down at once, so that the next user of the connection gets an error instead of a corrupt stream.
+A frame that was written in part leaves a stream that nobody can go on with. Then the socket is shut down at once, so
+that the next user of the connection gets an error instead of a corrupt stream.
 """
 
 from __future__ import annotations
@@ -55,9 +54,6 @@ class _BufferedSocket:
             self.break_off()
             if isinstance(error, TimeoutError):  # the network's own time-out: no news but the end of the connection
                 raise ConnectionResetError(error.errno, 'the broker cannot be reached any more') from None
-            raise
-        except BaseException:
-            self.break_off()
             raise
         if not data:
             self.break_off()
@@ -117,6 +113,10 @@ class BufferedTLS(_BufferedSocket, amqp.transport.SSLTransport):
     def _write(self, data: bytes | memoryview) -> None:
         # A view, because what TLS did not take in one go is sliced off the front again and again.
         amqp.transport.SSLTransport._write(self, memoryview(data))
+
+    def _shutdown_transport(self) -> None:
+        if self.connected:  # otherwise there is nobody to say goodbye to
+            super()._shutdown_transport()
 
     def pending(self) -> bool:
         return self.sock is not None and self.sock.pending() > 0

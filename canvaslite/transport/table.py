@@ -45,21 +45,27 @@ def encode_table(mapping: Mapping[str, Any]) -> bytes:
 
     Raises `FrameSyntaxError` for a value of a type that AMQP has no form for, and for a name over 255 bytes.
     """
-    return join_entries([encode_entry(name, value) for name, value in mapping.items()])
+    try:
+        return join_entries([encode_entry(name, value) for name, value in mapping.items()])
+    except RecursionError:
+        raise FrameSyntaxError('A field table is nested too deeply') from None
 
 
 def encode_entry(name: str | bytes, value: Any) -> bytes:
     """One name and its value, as they stand inside a table. Entries prepared once may be joined many times."""
+    try:
+        writer = _WRITERS.get(type(value)) or _writer_of_subclass(value)
+        return _encode_name(name) + writer(value)
+    except _NoForm:
+        raise FrameSyntaxError(f'AMQP has no form for header {name!r}: {value!r} is of {type(value)}') from None
+
+
+@lru_cache(maxsize=1024)
+def _encode_name(name: str | bytes) -> bytes:
     key = _utf8(name) if isinstance(name, str) else name
     if len(key) > 255:
         raise FrameSyntaxError(f'The name of a header may have 255 bytes, this one has {len(key)}: {name!r}')
-    if type(value) is str:
-        text = _utf8(value)
-        return b'%c%b%b%b' % (len(key), key, _pack_long_string(b'S', len(text)), text)
-    try:
-        return b'%c%b%b' % (len(key), key, encode_value(value))
-    except _NoForm:
-        raise FrameSyntaxError(f'AMQP has no form for header {name!r}: {value!r} is of {type(value)}') from None
+    return b'%c%b' % (len(key), key)
 
 
 def join_entries(entries: Iterable[bytes]) -> bytes:
@@ -86,7 +92,10 @@ def _utf8(text: str) -> bytes:
 
 
 def _write_text(value: str) -> bytes:
-    text = _utf8(value)
+    try:
+        text = value.encode()
+    except UnicodeEncodeError:
+        text = _utf8(value)
     return _pack_long_string(b'S', len(text)) + text
 
 
@@ -167,8 +176,12 @@ def decode_value(buffer: bytes, offset: int) -> tuple[Any, int]:
     try:
         reader = _READERS[buffer[offset]]
     except KeyError:
-        raise FrameSyntaxError(f'Unknown type in a field table: {chr(buffer[offset])!r}') from None
+        raise _unknown_type(buffer[offset]) from None
     return reader(buffer, offset + 1)
+
+
+def _unknown_type(letter: int) -> FrameSyntaxError:
+    return FrameSyntaxError(f'Unknown type in a field table: {chr(letter)!r}')
 
 
 def _read_table(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
@@ -196,8 +209,10 @@ def _read_table(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
         elif letter == 86:  # 'V'
             table[key] = None
             offset += 1
+        elif letter in _READERS:
+            table[key], offset = _READERS[letter](buffer, offset + 1)
         else:
-            table[key], offset = decode_value(buffer, offset)
+            raise _unknown_type(letter)
     if offset != limit or limit > len(buffer):
         raise FrameSyntaxError('A field table does not end where it says')
     return table, offset
@@ -212,7 +227,11 @@ def _text_or_bytes(raw: bytes) -> str | bytes:
 
 def _read_text(buffer: bytes, offset: int) -> tuple[str | bytes, int]:
     end = offset + 4 + _unpack_length(buffer, offset)[0]
-    return _text_or_bytes(buffer[offset + 4:end]), end
+    raw = buffer[offset + 4:end]
+    try:
+        return raw.decode(), end
+    except UnicodeDecodeError:
+        return _text_or_bytes(raw), end
 
 
 def _read_bytes(buffer: bytes, offset: int) -> tuple[bytes, int]:
@@ -223,8 +242,12 @@ def _read_bytes(buffer: bytes, offset: int) -> tuple[bytes, int]:
 def _read_array(buffer: bytes, offset: int) -> tuple[list[Any], int]:
     limit = offset + 4 + _unpack_length(buffer, offset)[0]
     offset += 4
-    members = []
+    members: list[Any] = []
     while offset < limit:
+        if buffer[offset] == 86:  # 'V': the time limits that most tasks do not have
+            members.append(None)
+            offset += 1
+            continue
         member, offset = decode_value(buffer, offset)
         members.append(member)
     return members, offset
@@ -315,21 +338,26 @@ def _read_wanted(buffer: bytes, names: dict[bytes, str]) -> dict[str, Any]:
     while missing and offset < limit:
         start = offset + 1
         offset = start + buffer[offset]
-        key = buffer[start:offset]
-        if key in names:
-            found[names[key]], offset = decode_value(buffer, offset)
+        name = names.get(buffer[start:offset])
+        if name is not None:
+            found[name], offset = decode_value(buffer, offset)
             missing -= 1
-            continue
-        letter = buffer[offset]
-        if letter in _COUNTED:
-            offset += 5 + _unpack_length(buffer, offset + 1)[0]
-        elif letter in _WIDTHS:
-            offset += 1 + _WIDTHS[letter]
+        elif buffer[offset] == 86:  # 'V'
+            offset += 1
         else:
-            raise FrameSyntaxError(f'Unknown type in a field table: {chr(letter)!r}')
+            offset = _skip_value(buffer, offset)
     if offset > len(buffer):
         raise FrameSyntaxError('A property list ends too early')
     return found
+
+
+def _skip_value(buffer: bytes, offset: int) -> int:
+    letter = buffer[offset]
+    if letter in _COUNTED:
+        return offset + 5 + _unpack_length(buffer, offset + 1)[0]
+    if letter in _WIDTHS:
+        return offset + 1 + _WIDTHS[letter]
+    raise _unknown_type(letter)
 
 
 def _header_table(buffer: bytes) -> tuple[int, int]:
