@@ -90,6 +90,7 @@ class Confirms:
         nacked, returned, routes, first = sorted(self._nacked), self._returned, self._routes, self._first
         self._start_afresh()
         if nacked:
+            self._returned = returned  # to be told next time: whoever tries the refused ones again waits again
             names = sorted({routes[tag] for tag in nacked if tag in routes})
             raise BurstNacked(f'The broker refused {len(nacked)} message(s){_name_routes(names)}',
                               [tag - first for tag in nacked])

@@ -88,8 +88,6 @@ class _Content:
     def add_body(self, payload: bytes) -> None:
         self.chunks.append(payload)
         self.missing -= len(payload)
-        if self.missing < 0:
-            raise UnexpectedFrame('The broker sent more of a body than it announced')
 
     @property
     def body(self) -> bytes:
@@ -168,7 +166,7 @@ class InboundFrames:
         """Dispatch frames up to the first that completes a method; false when the buffer ends before one does."""
         while True:
             buffer, start = self._buffer, self._position
-            if len(buffer) - start < 8:
+            if len(buffer) - start < 7:
                 return False
             kind, channel_id, size = _unpack_head(buffer, start)
             end = start + 7 + size
@@ -198,7 +196,7 @@ class InboundFrames:
             return self._handle_method(channel_id, payload)
         if kind == HEADER and content is not None and content.missing < 0:
             content.add_header(payload)
-        elif kind == BODY and content is not None and content.missing > 0:
+        elif kind == BODY and content is not None and content.missing >= len(payload):
             content.add_body(payload)
         else:
             raise self._out_of_step(f'an unexpected frame of type {kind} on channel {channel_id}')
