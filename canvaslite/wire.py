@@ -36,6 +36,8 @@ CHORD = 'celery.chord'
 DEFAULT_QUEUE = 'celery'
 PIDBOX_NAMESPACE = 'celery'
 EVENT_EXCHANGE = 'celeryev'
+#: Exchange of the queues that belong to one worker each (`worker_direct`), and what follows its name in theirs.
+WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX = 'C.dq2', '.dq2'
 
 # --- result store ------------------------------------------------------------------
 TASK_KEY_PREFIX = 'celery-task-meta-'

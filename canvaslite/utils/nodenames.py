@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from functools import lru_cache
+from typing import Any
 
-__all__ = ('anon_nodename', 'gethostname')
+from kombu import Exchange, Queue
+
+from canvaslite.wire import WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX
+
+__all__ = ('anon_nodename', 'default_nodename', 'gethostname', 'host_format', 'nodename', 'nodesplit',
+           'worker_direct')
 
 
 @lru_cache(maxsize=1)
@@ -18,3 +25,35 @@ def gethostname() -> str:
 def anon_nodename(hostname: str | None = None, prefix: str = 'gen') -> str:
     """Name of a process that is not a worker: what the ``origin`` of a task message says."""
     return f'{prefix}{os.getpid()}@{hostname or gethostname()}'
+
+
+def nodename(name: str, hostname: str) -> str:
+    """The name of the node `name` on `hostname`."""
+    return f'{name}@{hostname}'
+
+
+def nodesplit(name: str) -> tuple[str | None, str]:
+    """The two parts of a node name; the first is None where there is only a host."""
+    first, at, rest = name.partition('@')
+    return (first, rest) if at else (None, first)
+
+
+def host_format(pattern: str, host: str | None = None, name: str | None = None) -> str:
+    """`pattern` with ``%h`` (host and domain), ``%n`` (host, or `name`), ``%d`` (domain) and ``%%`` filled in."""
+    host = host or gethostname()
+    short, _, domain = host.partition('.')
+    known = {'%h': host, '%n': name or short, '%d': domain, '%%': '%'}
+    return re.sub('%[hnd%]', lambda found: known[found.group()], pattern)
+
+
+def default_nodename(hostname: str | None) -> str:
+    """The node name of a worker: `hostname`, which may be a name, a host, ``name@host`` or a pattern of these."""
+    name, host = nodesplit(hostname or '')
+    return host_format(nodename(name or 'celery', host or gethostname()))
+
+
+def worker_direct(hostname: Any) -> Any:
+    """The queue that only the worker of this node name consumes from. A `kombu.Queue` is returned as it is."""
+    if isinstance(hostname, Queue):
+        return hostname
+    return Queue(f'{hostname}{WORKER_DIRECT_SUFFIX}', Exchange(WORKER_DIRECT_EXCHANGE), hostname)
