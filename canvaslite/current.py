@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, tzinfo
 from typing import Any, Protocol
 
 from canvaslite.context import RunStack
+from canvaslite.utils.imports import symbol_by_name
+from canvaslite.utils.proxies import Proxy
 
 
 class App(Protocol):
@@ -67,9 +71,14 @@ class _Current(threading.local):
 
 _current = _Current()
 _default: list[Any] = [None]
-_fallback: list[Callable[[], Any]] = []
 _finalizers: list[Callable[[Any], Any]] = []
+_apps: weakref.WeakSet[Any] = weakref.WeakSet()
 _apps_lock = threading.Lock()
+
+#: Class of the app that is made for code that needs one before any was made, and its configuration module if there is
+#: one. By name, because the class is on a floor above.
+FALLBACK_APP_CLASS = 'canvaslite.app.application:Celery'
+FALLBACK_CONFIG_MODULE = 'celeryconfig'
 
 #: Tasks running in this thread, the innermost last.
 task_stack = RunStack()
@@ -85,11 +94,6 @@ def set_default_app(app: Any) -> None:
     _default[0] = app
 
 
-def set_fallback_app_factory(factory: Callable[[], Any]) -> None:
-    """Tell how to make an app for code that needs one before any was made."""
-    _fallback[:] = [factory]
-
-
 def default_app() -> Any:
     """The default app, or None."""
     return _default[0]
@@ -97,17 +101,41 @@ def default_app() -> Any:
 
 def get_current_app() -> Any:
     """The current app: this thread's, else the default one, else one made on the spot."""
-    app = _current.app or _default[0]
-    if app is not None:
-        return app
+    app = _current.app if _current.app is not None else _default[0]
+    return app if app is not None else _make_fallback_app()
+
+
+def _make_fallback_app() -> Any:
+    application = symbol_by_name(FALLBACK_APP_CLASS)
     with _apps_lock:
         if _default[0] is None:
-            _default[0] = _fallback[0]()
+            module = os.environ.get('CELERY_CONFIG_MODULE')
+            _default[0] = application('default', set_as_current=False, config_source=module or FALLBACK_CONFIG_MODULE,
+                                      config_source_silent=not module)
     return _default[0]
 
 
-def app_or_current(app: Any = None) -> Any:
+def app_or_default(app: Any = None) -> Any:
+    """`app`, or the current app where it is None."""
     return app if app is not None else get_current_app()
+
+
+app_or_current = app_or_default
+
+
+def register_app(app: Any) -> None:
+    """Have `app` among the `active_apps` as long as it lives."""
+    _apps.add(app)
+
+
+def deregister_app(app: Any) -> None:
+    """Take `app` out of the `active_apps`."""
+    _apps.discard(app)
+
+
+def active_apps() -> tuple[Any, ...]:
+    """All apps of this process that were not closed."""
+    return tuple(_apps)
 
 
 def get_current_task() -> Any:
@@ -133,6 +161,13 @@ def app_finalizers() -> Iterable[Callable[[Any], Any]]:
     return tuple(_finalizers)
 
 
+#: The current app, and the task that runs, looked up on each use.
+current_app: Any = Proxy(get_current_app)
+current_task: Any = Proxy(get_current_task)
+
+#: Tells this machine's processes from those of others, in `make_oid`.
+_NODE = uuid.uuid4().int
+
 _origin: list[str] = []
 
 
@@ -142,3 +177,9 @@ def origin(nodename: Callable[[], str]) -> str:
         _origin.append(f'{os.getpid()}@{nodename()}')
         os.register_at_fork(after_in_child=_origin.clear)
     return _origin[0]
+
+
+def make_oid(entity: Any, threads: bool = True) -> str:
+    """A UUID that is this process's (and thread's) own for `entity`, and the same whenever it is asked for."""
+    name = f'{_NODE:x}-{os.getpid():x}-{threading.get_ident() if threads else 0:x}-{id(entity):x}'
+    return str(uuid.uuid3(uuid.NAMESPACE_OID, name))

@@ -73,7 +73,8 @@ def cwd_in_path() -> Iterator[str | None]:
             sys.path.remove(directory)
 
 
-def import_from_cwd(module: str, imp: Callable[..., ModuleType] | None = None, package: str | None = None) -> ModuleType:
+def import_from_cwd(module: str, imp: Callable[..., ModuleType] | None = None,
+                    package: str | None = None) -> ModuleType:
     """Import `module`, looking in the current directory first."""
     with cwd_in_path():
         return (imp or importlib.import_module)(module, package=package)

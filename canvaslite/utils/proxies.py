@@ -15,8 +15,6 @@ _FORWARDED = (
     '__neg__', '__pos__', '__abs__', '__invert__', '__int__', '__float__', '__index__',
     '__enter__', '__exit__',
 )
-#: Attributes that every object has, and that must be the target's.
-_OF_EVERY_OBJECT = ('__class__', '__dict__', '__doc__')
 
 
 class _Forward:
@@ -59,6 +57,15 @@ class Proxy:
         store(self, '_proxy_local', local)
         store(self, '_proxy_args', tuple(args))
         store(self, '_proxy_kwargs', dict(kwargs or {}))
+
+    # Both are found on every object before `__getattr__` is asked.
+    @property
+    def __class__(self) -> Any:  # type: ignore[misc]
+        return self._get_current_object().__class__
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        return self._get_current_object().__dict__
 
     def _get_current_object(self) -> Any:
         """The object this one stands for."""
@@ -108,7 +115,8 @@ class PromiseProxy(Proxy):
         try:
             return object.__getattribute__(self, '_proxy_target')
         except AttributeError:
-            return self.__evaluate__()
+            pass  # not asked yet; evaluated below so that an error in it does not seem to come from here
+        return self.__evaluate__()
 
     def __evaluated__(self) -> bool:
         """Whether the target was asked for already."""
@@ -129,8 +137,7 @@ class PromiseProxy(Proxy):
 
 def _forward_special_names(*classes: type) -> None:
     for cls in classes:
-        for name in _OF_EVERY_OBJECT:
-            setattr(cls, name, _Forward(name, getattr(cls, name)))
+        cls.__doc__ = _Forward('__doc__', cls.__doc__)  # type: ignore[assignment]
         cls.__module__ = _ForwardModule(__name__)
     for name in _FORWARDED:
         setattr(Proxy, name, _Forward(name))

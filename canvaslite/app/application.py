@@ -1,0 +1,359 @@
+"""`Celery`: the application, which everything else is asked from."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from types import GenericAlias
+from typing import Any
+
+from canvaslite import current, signals
+from canvaslite.app import declare, sources
+from canvaslite.app.discovery import Discovery, import_modules
+from canvaslite.app.periodic import describe_periodic_task
+from canvaslite.app.registry import TaskRegistry
+from canvaslite.app.report import bugreport
+from canvaslite.app.services import Services
+from canvaslite.app.settings import Settings
+from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.signals import Signal
+from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.imports import symbol_by_name
+from canvaslite.utils.proxies import maybe_evaluate
+
+__all__ = ('App', 'Celery')
+
+
+class Celery(Services):
+    """An application: its tasks, its configuration, and the way to its broker and result store.
+
+    Args:
+        main: Name that stands for ``__main__`` in the names of tasks declared in a script.
+        broker: URL of the broker (`broker_url`).
+        backend: URL or class of the result store (`result_backend`).
+        include: Modules that a worker imports.
+        changes: Settings.
+        config_source: As for `config_from_object`.
+        namespace: As for `config_from_object`.
+        set_as_current: Make it this thread's current app.
+        autofinalize: Whether the tasks may be used before `finalize` was called.
+        tasks: A registry of tasks, or a mapping to make one from.
+        task_cls: Base class of tasks, or its name.
+        strict_typing: Whether arguments are checked against a task's signature before it is sent.
+        settings: More settings, by name.
+
+    `loader` and `fixups` are accepted for compatibility and change nothing.
+    """
+
+    main: str | None = None
+    #: Base class of tasks and class of their registry, or their names; a subclass may set its own.
+    task_cls: Any = 'canvaslite.app.task:Task'
+    registry_cls: Any = TaskRegistry
+
+    #: Sent (or, in a subclass, called) before the configuration is read.
+    on_configure: Any = None
+    builtin_fixups: frozenset[str] = frozenset()
+
+    def __init__(self, main: str | None = None, loader: Any = None, backend: Any = None, amqp: Any = None,
+                 events: Any = None, log: Any = None, control: Any = None, set_as_current: bool = True,
+                 tasks: Mapping[str, Any] | None = None, broker: Any = None, include: Iterable[str] | None = None,
+                 changes: Mapping[str, Any] | None = None, config_source: Any = None, fixups: Any = None,
+                 task_cls: Any = None, autofinalize: bool = True, namespace: str | None = None,
+                 strict_typing: bool = True, config_source_silent: bool = False, **settings: Any) -> None:
+        super().__init__()
+        self.main = main
+        self.amqp_cls = amqp or self.amqp_cls
+        self.log_cls = log or self.log_cls
+        self.control_cls = control or self.control_cls
+        self.task_cls = task_cls or self.task_cls
+        self.set_as_current = set_as_current
+        self.autofinalize = autofinalize
+        self.strict_typing = strict_typing
+        #: Options that programs add to commands, and bootsteps that they add to the worker.
+        self.user_options: defaultdict[str, set[Any]] = defaultdict(set)
+        self.steps: defaultdict[str, set[Any]] = defaultdict(set)
+        self._prepare_configuration(config_source, config_source_silent, namespace)
+        given = {'broker_url': broker, 'result_backend': backend, 'include': include, **settings}
+        self.conf.update({**(changes or {}), **{name: value for name, value in given.items() if value is not None}})
+        self._prepare_tasks(tasks)
+        self._prepare_signals()
+        if set_as_current:
+            self.set_current()
+        self.on_init()
+        current.register_app(self)
+
+    def _prepare_configuration(self, source: Any, silent: bool, namespace: str | None) -> None:
+        self.namespace = namespace
+        self._config_source = source
+        self._config_source_silent = silent
+        self._pending_defaults: deque[Callable[[], Mapping[str, Any]]] = deque()
+        self._pending_periodic_tasks: deque[tuple[str, dict[str, Any]]] = deque()
+        self._preconf: dict[str, Any] = {}
+        #: The settings; read when one of them is first asked for.
+        self.conf = Settings(self._load_config, self._configure, namespace)
+
+    def _prepare_tasks(self, tasks: Mapping[str, Any] | None) -> None:
+        registry = symbol_by_name(self.registry_cls)
+        self._tasks: TaskRegistry = tasks if isinstance(tasks, TaskRegistry) else registry(tasks or {})
+        self.finalized = False
+        #: Task names of which it was said already that they are given twice.
+        self.duplicate_names: set[str] = set()
+        self._finalize_mutex = threading.RLock()
+        self._pending: deque[Any] = deque()
+
+    def _prepare_signals(self) -> None:
+        if self.on_configure is None:
+            self.on_configure = Signal(name='app.on_configure')
+        self.on_after_configure = Signal({'source'}, name='app.on_after_configure')
+        self.on_after_finalize = Signal(name='app.on_after_finalize')
+        self.on_after_fork = Signal(name='app.on_after_fork')
+
+    def on_init(self) -> None:
+        """Called at the end of the constructor; for subclasses."""
+
+    # -- current app --------------------------------------------------------------------------------------
+
+    def set_current(self) -> None:
+        """Make this the current app of this thread."""
+        current.set_current_app(self)
+
+    def set_default(self) -> None:
+        """Make this the current app wherever no other is."""
+        current.set_default_app(self)
+
+    @property
+    def current_task(self) -> Any:
+        """The task that runs in this thread, or None."""
+        return current.get_current_task()
+
+    @property
+    def current_worker_task(self) -> Any:
+        """The same, without tasks that were called as functions."""
+        return current.get_current_worker_task()
+
+    # -- tasks --------------------------------------------------------------------------------------------
+
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Declare a task: ``@app.task`` or ``@app.task(name=..., bind=True, ...)``.
+
+        `options` become attributes of the task; `shared=False` keeps it from other apps, `lazy=False` makes it at
+        once, `base` is its class, `filter` is applied to what is returned.
+        """
+        if len(args) == 1 and callable(args[0]):
+            return declare.TaskDecorator(self, **options)(args[0])
+        if args:
+            raise TypeError(f'@task() takes a function, or options by name; got {args[0]!r}')
+        return declare.TaskDecorator(self, **options)
+
+    def postpone(self, task: Any) -> None:
+        """Have a proxy of a task evaluated when the app is finalized."""
+        self._pending.append(task)
+
+    def _task_from_fun(self, fun: Callable[..., Any], name: str | None = None, base: Any = None, bind: bool = False,
+                       **options: Any) -> Any:
+        return declare.make_task(self, fun, name=name, base=base, bind=bind, **options)
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Add a task that is an instance of a class, or that class; returns the instance."""
+        return declare.register_task(self, task, **options)
+
+    def type_checker(self, fun: Callable[..., Any], bound: bool = False) -> Any:
+        """What a task's arguments are checked with: raises `TypeError` if they do not fit."""
+        return declare.check_head(fun, bound=bound)
+
+    def gen_task_name(self, name: str, module: str | None) -> str:
+        """Name of a task that has none, from its function's name and module."""
+        return declare.generate_task_name(self, name, module)
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        """The tasks by name. Finalizes the app."""
+        if not self.finalized:
+            self.finalize(auto=True)
+        return self._tasks
+
+    def finalize(self, auto: bool = False) -> None:
+        """Make all tasks that were declared, and the built-in and shared ones.
+
+        Raises:
+            RuntimeError: with `auto`, where ``autofinalize=False`` was given.
+        """
+        with self._finalize_mutex:
+            if self.finalized:
+                return
+            if auto and not self.autofinalize:
+                raise RuntimeError('the app is not finalized; call app.finalize() before its tasks are used')
+            self.finalized = True
+            try:
+                self._make_declared_tasks()
+            except BaseException:
+                self.finalized = False
+                raise
+            self.on_after_finalize.send(sender=self)
+
+    def _make_declared_tasks(self) -> None:
+        while self._pending:
+            maybe_evaluate(self._pending[0])
+            self._pending.popleft()
+        for declare_for in current.app_finalizers():
+            declare_for(self)
+        for task in tuple(self._tasks.values()):
+            task.bind(self)
+
+    @cached_property
+    def Task(self) -> Any:
+        """Base class of this app's tasks."""
+        return self.create_task_cls()
+
+    def create_task_cls(self) -> Any:
+        """Make the base class of this app's tasks; for subclasses."""
+        return self.subclass_with_self(self.task_cls, name='Task', attribute='_app', keep_reduce=True, abstract=True)
+
+    # -- configuration ------------------------------------------------------------------------------------
+
+    @property
+    def configured(self) -> bool:
+        """Whether the configuration was read."""
+        return self.conf.loaded
+
+    def config_from_object(self, obj: Any, silent: bool = False, force: bool = False,
+                           namespace: str | None = None) -> Any:
+        """Take the configuration from `obj`: an object, a mapping, or the name of a module or of something in one.
+
+        It is read when a setting is first needed, at once with `force` or if another was read already. With
+        `namespace` its settings are those called ``NAMESPACE_...``. With `silent` a missing module is no error.
+        """
+        self._config_source = obj
+        self._config_source_silent = silent
+        self.namespace = namespace or self.namespace
+        self.conf.set_namespace(self.namespace)
+        if not force and not self.configured:
+            return None
+        if silent and not sources.read_source(obj, self.namespace, silent=True):
+            return None
+        if self.configured:
+            self.conf.forget_source(self._preconf)
+        return self.conf.finalize()
+
+    def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> Any:
+        """As `config_from_object`, with the module that the environment variable names.
+
+        Raises:
+            ImproperlyConfigured: the variable is not set, unless `silent`.
+        """
+        module = os.environ.get(variable_name)
+        if module:
+            return self.config_from_object(module, silent=silent, force=force)
+        if silent:
+            return False
+        raise ImproperlyConfigured(f'environment variable {variable_name!r} is not set: it must name the configuration '
+                                   f'module, as in {variable_name}=proj.celeryconfig')
+
+    def add_defaults(self, fun: Any) -> None:
+        """Add defaults: a mapping, or a function that returns one and is called when the configuration is read."""
+        if self.configured:
+            self.conf.add_defaults(fun() if callable(fun) else fun)
+        else:
+            self._pending_defaults.append(fun if callable(fun) else lambda: fun)
+
+    def prepare_config(self, c: Any) -> Any:
+        """What the configuration source says, before it is merged; for subclasses."""
+        return c
+
+    def _load_config(self) -> Mapping[str, Any]:
+        if isinstance(self.on_configure, Signal):
+            self.on_configure.send(sender=self)
+        else:
+            self.on_configure()
+        self._preconf = dict(self.conf.changes)
+        if self._config_source:
+            found = sources.read_source(self._config_source, self.namespace, self._config_source_silent)
+        else:
+            found = sources.read_environment_module()
+        return self.prepare_config(found) or {}
+
+    def _configure(self) -> None:
+        """Do what waited for the configuration."""
+        while self._pending_defaults:
+            self.conf.add_defaults(self._pending_defaults.popleft()())
+        while self._pending_periodic_tasks:
+            name, entry = self._pending_periodic_tasks.popleft()
+            self.conf.beat_schedule[name] = entry
+        self.on_after_configure.send(sender=self, source=self.conf)
+
+    def either(self, default_key: str, *defaults: Any) -> Any:
+        """The first of `defaults` that is not None, else the setting."""
+        return next((value for value in defaults if value is not None), None) or self.conf.get(default_key)
+
+    def add_periodic_task(self, schedule: Any, sig: Any, args: Any = (), kwargs: Any = None, name: str | None = None,
+                          **options: Any) -> str:
+        """Add an entry to the schedule; returns its name, which is that of the call where none is given."""
+        key, entry = describe_periodic_task(self, schedule, sig, args, kwargs, name, options)
+        if self.configured:
+            self.conf.beat_schedule[key] = entry
+        else:
+            self._pending_periodic_tasks.append((key, entry))
+        return key
+
+    def autodiscover_tasks(self, packages: Any = None, related_name: str | None = 'tasks', force: bool = False) -> Any:
+        """Import the module `related_name` of each of `packages`, a list or a function that returns one.
+
+        Done when a worker imports its modules; at once with `force`.
+        """
+        discovery = Discovery(self, packages, related_name)
+        if force:
+            return discovery()
+        signals.import_modules.connect(discovery, sender=self, weak=False)
+        return None
+
+    def import_default_modules(self) -> list[Any]:
+        """Import what `imports` and `include` name and what was to be discovered; what a worker begins with."""
+        for _, outcome in signals.import_modules.send(sender=self):
+            if isinstance(outcome, Exception):
+                raise outcome
+        return import_modules([*maybe_list(self.conf.imports or ()), *maybe_list(self.conf.include or ())])
+
+    # -- the app as an object -----------------------------------------------------------------------------
+
+    def bugreport(self) -> str:
+        """What a bug report should say about this installation and this app."""
+        return bugreport(self)
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __enter__(self) -> Celery:
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.main or "__main__"} at {id(self):#x}>'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restore_app, (type(self), self.__reduce_keys__())
+
+    def __reduce_keys__(self) -> dict[str, Any]:
+        """Arguments of the constructor that make an equal app; for subclasses."""
+        return {
+            'main': self.main,
+            'changes': dict(self.conf.changes),
+            'amqp': self.amqp_cls,
+            'log': self.log_cls,
+            'control': self.control_cls,
+            'config_source': self._config_source,
+            'config_source_silent': self._config_source_silent,
+            'task_cls': self.task_cls,
+            'namespace': self.namespace,
+        }
+
+
+def restore_app(cls: type[Celery], arguments: dict[str, Any]) -> Celery:
+    """The app that was pickled: not made the current one."""
+    return cls(**arguments, set_as_current=False)
+
+
+App = Celery

@@ -1,0 +1,199 @@
+"""Declaring tasks: from a function, from a class, and for all apps at once.
+
+``@app.task`` and ``@shared_task`` return proxies: the task itself is made when it is used, or when the app is
+finalized, so that modules with tasks can be imported before the app is configured.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from canvaslite.app.retry import add_autoretry_behaviour
+from canvaslite.current import active_apps, connect_on_app_finalize, get_current_app
+from canvaslite.exceptions import DuplicateTaskNameWarning
+from canvaslite.utils.callers import user_stacklevel
+from canvaslite.utils.functional import head_from_fun
+from canvaslite.utils.imports import qualname
+from canvaslite.utils.proxies import PromiseProxy, Proxy
+
+__all__ = ('TaskDecorator', 'generate_task_name', 'make_task', 'register_task', 'shared_task')
+
+
+def generate_task_name(app: Any, name: str, module_name: str | None) -> str:
+    """``module.name``; in a script ``main.name``, where `main` is the app's first argument."""
+    module = sys.modules.get(module_name or '__main__')
+    module_name = module.__name__ if module is not None else module_name or '__main__'
+    if module_name == '__main__' and app.main:
+        module_name = app.main
+    return f'{module_name}.{name}' if module_name else name
+
+
+class TaskDecorator:
+    """What ``@app.task(...)`` applies to a function."""
+
+    __slots__ = ('app', 'filter', 'lazy', 'options', 'shared')
+
+    def __init__(self, app: Any, shared: bool = True, filter: Callable[[Any], Any] | None = None, lazy: bool = True,
+                 **options: Any) -> None:
+        self.app = app
+        self.shared = shared
+        self.filter = filter
+        self.lazy = lazy
+        self.options = options
+
+    def __call__(self, fun: Callable[..., Any]) -> Any:
+        if self.shared:
+            connect_on_app_finalize(SharedDeclaration(fun, self.options, home=self.app))
+        task: Any
+        if self.lazy and not self.app.finalized:
+            task = PromiseProxy(self.app._task_from_fun, (fun,), self.options)
+            self.app.postpone(task)
+        else:
+            task = self.app._task_from_fun(fun, **self.options)
+        return self.filter(task) if self.filter else task
+
+
+class SharedDeclaration:
+    """Makes its task for each app that is finalized; `home` is the app that makes it for itself anyway."""
+
+    __slots__ = ('fun', 'home', 'options')
+
+    def __init__(self, fun: Callable[..., Any], options: dict[str, Any], home: Any = None) -> None:
+        self.fun = fun
+        self.options = options
+        self.home = home
+
+    def name_for(self, app: Any) -> str:
+        return self.options.get('name') or app.gen_task_name(self.fun.__name__, self.fun.__module__)
+
+    def __call__(self, app: Any) -> Any:
+        # An app's own tasks come first, and those of another app's modules never take their names.
+        if self.home is not None and self.name_for(app) in app._tasks:
+            return app._tasks[self.name_for(app)]
+        return app._task_from_fun(self.fun, **self.options)
+
+    def find(self) -> Any:
+        """The current app's task."""
+        app = get_current_app()
+        return app.tasks[self.name_for(app)]
+
+
+def shared_task(*args: Any, **options: Any) -> Any:
+    """Declare a task of every app, of those made later too; used by packages that do not know their app.
+
+    Returns:
+        A proxy of the current app's task.
+
+    Raises:
+        TypeError: the decorator was applied twice to one function.
+    """
+    if len(args) == 1 and callable(args[0]):
+        return _share(args[0], options)
+    return _SharedDecorator(options)
+
+
+class _SharedDecorator:
+    """What ``@shared_task(...)`` applies to a function."""
+
+    __slots__ = ('options',)
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+
+    def __call__(self, fun: Callable[..., Any]) -> Any:
+        return _share(fun, self.options)
+
+
+def _share(fun: Callable[..., Any], options: dict[str, Any]) -> Any:
+    if type(fun) is Proxy:
+        raise TypeError('@shared_task was applied twice to the same function; remove one of the two')
+    declaration = SharedDeclaration(fun, options)
+    connect_on_app_finalize(declaration)
+    for app in active_apps():
+        if app.finalized:
+            with app._finalize_mutex:
+                declaration(app)
+    return Proxy(declaration.find)
+
+
+def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: Any = None, bind: bool = False,
+              **options: Any) -> Any:
+    """The app's task that runs `fun`, made and registered unless there is one of that name.
+
+    Raises:
+        RuntimeError: the app must be finalized first (``autofinalize=False``).
+    """
+    if not app.finalized and not app.autofinalize:
+        raise RuntimeError('the app is not finalized; call app.finalize() before its tasks are used')
+    name = name or app.gen_task_name(fun.__name__, fun.__module__)
+    if name in app._tasks:
+        task = app._tasks[name]
+        _warn_of_other_function(app, task, fun, name)
+        return task
+    task = _task_class(app, fun, name, base or app.Task, bind, options)()
+    app._tasks[name] = task
+    task.bind(app)
+    add_autoretry_behaviour(task, **options)
+    return task
+
+
+def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: bool, options: dict[str, Any]) -> type:
+    run = fun if bind else staticmethod(fun)
+    attributes = {
+        'app': app,
+        'name': name,
+        'run': run,
+        '_decorated': True,
+        '__doc__': fun.__doc__,
+        '__module__': fun.__module__,
+        '__annotations__': getattr(fun, '__annotations__', {}),
+        '__header__': app.type_checker(fun, bound=bind),
+        '__wrapped__': run,
+        '_decorated_fun': staticmethod(fun),
+        '__qualname__': getattr(fun, '__qualname__', fun.__name__),
+    }
+    return type(fun.__name__, (base,), {**attributes, **options})
+
+
+def check_head(fun: Callable[..., Any], bound: bool = False) -> Any:
+    """What a task checks its arguments with before it is sent."""
+    return staticmethod(head_from_fun(fun, bound=bound))
+
+
+def register_task(app: Any, task: Any, **options: Any) -> Any:
+    """Add an instance, or an instance of the class, to the app's tasks."""
+    task = task() if inspect.isclass(task) else task
+    if not task.name:
+        task.name = app.gen_task_name(type(task).__name__, type(task).__module__)
+    existing = app.tasks.get(task.name)
+    if existing is not None and existing is not task:
+        _warn_of_duplicate(app, task.name, existing, _describe(task), 'The new one replaces it.')
+    add_autoretry_behaviour(task, **options)
+    app.tasks[task.name] = task
+    task._app = app
+    task.bind(app)
+    return task
+
+
+def _warn_of_other_function(app: Any, task: Any, fun: Callable[..., Any], name: str) -> None:
+    known = getattr(task, '_decorated_fun', None)
+    if known is not None and known is not fun:
+        _warn_of_duplicate(app, name, task, qualname(fun), 'The first one stays.')
+
+
+def _warn_of_duplicate(app: Any, name: str, existing: Any, new: str, consequence: str) -> None:
+    """Once for each name: a module that is imported under two names would repeat it for each of its tasks."""
+    if name in app.duplicate_names:
+        return
+    app.duplicate_names.add(name)
+    warnings.warn(DuplicateTaskNameWarning(
+        f'Task name {name!r} is already registered to {_describe(existing)}, now also given to {new}. {consequence} '
+        'Give one of them another name with name=.'), stacklevel=user_stacklevel())
+
+
+def _describe(task: Any) -> str:
+    return qualname(getattr(task, '_decorated_fun', None) or type(task))

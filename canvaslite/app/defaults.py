@@ -1,0 +1,240 @@
+"""Every setting: its name, default, type and meaning.
+
+Names and defaults are those of Celery 5.7. A setting's `kind` lists the types it may have, separated by ``|``;
+``None`` is always allowed and means "not set". `app.values.check_value` reads the kinds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+__all__ = ('DEFAULTS', 'FOREIGN_PREFIXES', 'SETTINGS', 'Setting')
+
+DEFAULT_PROCESS_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(message)s'
+DEFAULT_TASK_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s'
+
+
+class Setting(NamedTuple):
+    """One setting. Times are in seconds unless its meaning says otherwise."""
+
+    name: str
+    default: Any
+    #: Accepted types: bool, int, float, str, dict, list (any sequence or set), timedelta, class (also given by
+    #: name), callable, or any.
+    kind: str
+    meaning: str
+
+
+_GENERAL = (
+    Setting('accept_content', ('json',), 'list|str', 'Serializers or content types that a worker accepts.'),
+    Setting('result_accept_content', None, 'list|str', 'The same for results; `accept_content` when not set.'),
+    Setting('enable_utc', True, 'bool', 'Whether dates are in UTC where no time zone is set.'),
+    Setting('imports', (), 'list|str', 'Modules that a worker imports when it starts.'),
+    Setting('include', (), 'list|str', 'More modules to import: beside `imports`, set by the `include` argument.'),
+    Setting('timezone', None, 'str|any', 'Name of the time zone of this app; UTC when not set.'),
+)
+
+_BEAT = (
+    Setting('beat_enable_remote_control', False, 'bool', 'Whether beat answers remote control.'),
+    Setting('beat_remote_control_max_tick_age', None, 'float', 'Age of its last tick above which beat is not healthy.'),
+    Setting('beat_max_loop_interval', 0, 'float', 'Longest sleep between looks at the schedule; 0 for the scheduler\'s.'),
+    Setting('beat_schedule', {}, 'dict', 'The periodic tasks: name to entry.'),
+    Setting('beat_scheduler', 'canvaslite.beat:PersistentScheduler', 'class', 'Class that keeps the schedule.'),
+    Setting('beat_schedule_filename', 'celerybeat-schedule', 'str', 'File in which the schedule remembers its last runs.'),
+    Setting('beat_sync_every', 0, 'int', 'Number of tasks after which the schedule is written; 0 for every 3 minutes.'),
+    Setting('beat_cron_starting_deadline', None, 'int', 'How far back a missed crontab entry is still made up for.'),
+)
+
+_BROKER = (
+    Setting('broker_url', None, 'str|list', 'URL of the broker; several, separated by `;` or in a list, for failover.'),
+    Setting('broker_read_url', None, 'str|list', 'URL for consuming, when it is another.'),
+    Setting('broker_write_url', None, 'str|list', 'URL for publishing, when it is another.'),
+    Setting('broker_transport', None, 'str|class', 'Transport, when the URL does not say it.'),
+    Setting('broker_transport_options', {}, 'dict', 'Options for the transport, as `confirm_publish` or `visibility_timeout`.'),
+    Setting('broker_connection_timeout', 4.0, 'float', 'How long connecting may take.'),
+    Setting('broker_connection_retry', True, 'bool', 'Whether a worker reconnects when it lost the broker.'),
+    Setting('broker_connection_retry_on_startup', None, 'bool', 'The same at its start; `broker_connection_retry` when not set.'),
+    Setting('broker_connection_max_retries', 100, 'int', 'How often connecting is tried; None or 0 for ever.'),
+    Setting('broker_channel_error_retry', False, 'bool', 'Whether a worker goes on after an error on a channel.'),
+    Setting('broker_failover_strategy', None, 'str|callable', 'Order of the URLs: `round-robin`, `shuffle`, or a function.'),
+    Setting('broker_heartbeat', 120, 'int', 'Interval of AMQP heartbeats that is asked for.'),
+    Setting('broker_heartbeat_checkrate', 3.0, 'float', 'How often in that interval heartbeats are checked.'),
+    Setting('broker_login_method', None, 'str', 'AMQP login mechanism, as `PLAIN` or `EXTERNAL`.'),
+    Setting('broker_native_delayed_delivery_queue_type', 'quorum', 'str', 'Type of the queues of native delayed delivery.'),
+    Setting('broker_pool_limit', 10, 'int', 'Most connections open at once for publishing; None for no limit, 0 for no pool.'),
+    Setting('broker_pool_acquire_timeout', None, 'float', 'How long to wait for a free connection of the pool.'),
+    Setting('broker_use_ssl', False, 'bool|dict', 'TLS to the broker, and its options.'),
+    Setting('broker_host', None, 'str', 'Host of the broker, where the URL does not say it.'),
+    Setting('broker_port', None, 'int', 'Port of the broker, where the URL does not say it.'),
+    Setting('broker_user', None, 'str', 'User at the broker, where the URL does not say it.'),
+    Setting('broker_password', None, 'str', 'Password at the broker, where the URL does not say it.'),
+    Setting('broker_vhost', None, 'str', 'Virtual host, where the URL does not say it.'),
+)
+
+_EVENTS_AND_CONTROL = (
+    Setting('control_queue_ttl', 300.0, 'float', 'How long a remote control message waits.'),
+    Setting('control_queue_expires', 10.0, 'float', 'How long an unused queue of remote control lives.'),
+    Setting('control_queue_exclusive', True, 'bool', 'Whether only its worker may use a queue of remote control.'),
+    Setting('control_queue_durable', False, 'bool', 'Whether queues of remote control survive the broker\'s restart.'),
+    Setting('control_exchange', 'celery', 'str', 'Exchange of remote control.'),
+    Setting('event_queue_expires', 60.0, 'float', 'How long an unused event queue lives.'),
+    Setting('event_queue_ttl', 5.0, 'float', 'How long an event waits.'),
+    Setting('event_queue_prefix', 'celeryev', 'str', 'First part of the names of event queues.'),
+    Setting('event_queue_exclusive', True, 'bool', 'Whether only its receiver may use an event queue.'),
+    Setting('event_queue_durable', False, 'bool', 'Whether event queues survive the broker\'s restart.'),
+    Setting('event_serializer', 'json', 'str', 'Serializer of events.'),
+    Setting('event_exchange', 'celeryev', 'str', 'Exchange of events.'),
+)
+
+_RESULT = (
+    Setting('result_backend', None, 'str|class', 'URL or class of the result store; results are not kept when not set.'),
+    Setting('result_backend_transport_options', {}, 'dict', 'Options for the store, as `global_keyprefix`, `retry_policy`.'),
+    Setting('result_cache_max', -1, 'int', 'How many results a client remembers; -1 for none.'),
+    Setting('result_compression', None, 'str', 'Compression of results.'),
+    Setting('result_exchange', 'celeryresults', 'str', 'Exchange of results sent as messages.'),
+    Setting('result_exchange_type', 'direct', 'str', 'Its type.'),
+    Setting('result_expires', timedelta(days=1), 'float|timedelta', 'How long a result is kept; None or 0 for ever.'),
+    Setting('result_chord_expires', None, 'float|timedelta', 'How long a chord\'s parts are kept; `result_expires` when not set.'),
+    Setting('result_failure_expires', None, 'float|timedelta', 'How long a failure is kept; `result_expires` when not set.'),
+    Setting('result_persistent', None, 'bool', 'Whether results sent as messages survive the broker\'s restart.'),
+    Setting('result_extended', False, 'bool', 'Whether name, arguments, worker, retries and queue are kept with a result.'),
+    Setting('result_serializer', 'json', 'str', 'Serializer of results.'),
+    Setting('result_chord_retry_interval', 1.0, 'float', 'Interval at which stores without counting look after a chord.'),
+    Setting('result_chord_join_timeout', 3.0, 'float', 'How long collecting one part of a chord may take.'),
+    Setting('result_backend_always_retry', False, 'bool', 'Whether what failed at the store is tried again.'),
+    Setting('result_backend_max_retries', float('inf'), 'float', 'How often.'),
+    Setting('result_backend_base_sleep_between_retries_ms', 10, 'int', 'Milliseconds before the first of these tries.'),
+    Setting('result_backend_max_sleep_between_retries_ms', 10000, 'int', 'Milliseconds before the later ones, at most.'),
+)
+
+_STORES = (
+    Setting('cache_backend', None, 'str', 'URL of the cache, where `result_backend` is `cache`.'),
+    Setting('cache_backend_options', {}, 'dict', 'Options for the cache client.'),
+    Setting('database_url', None, 'str', 'URL of the database, where `result_backend` is `database`.'),
+    Setting('database_engine_options', {'pool_pre_ping': True, 'pool_recycle': 3600}, 'dict',
+            'Arguments for SQLAlchemy\'s `create_engine`.'),
+    Setting('database_engine_callback', None, 'callable|str', 'Called with each engine that is made.'),
+    Setting('database_short_lived_sessions', False, 'bool', 'Whether each operation opens a session of its own.'),
+    Setting('database_table_schemas', None, 'dict', 'Schemas of the tables: keys `task` and `group`.'),
+    Setting('database_table_names', None, 'dict', 'Names of the tables: keys `task` and `group`.'),
+    Setting('database_create_tables_at_setup', True, 'bool', 'Whether missing tables are made before they are needed.'),
+    Setting('redis_backend_use_ssl', None, 'dict|bool', 'TLS to Redis, and its options.'),
+    Setting('redis_backend_credential_provider', None, 'class|any', 'Source of Redis credentials.'),
+    Setting('redis_db', None, 'int|str', 'Number of the Redis database.'),
+    Setting('redis_host', None, 'str', 'Host of Redis, where the URL does not say it.'),
+    Setting('redis_port', None, 'int', 'Port of Redis, where the URL does not say it.'),
+    Setting('redis_username', None, 'str', 'User at Redis, where the URL does not say it.'),
+    Setting('redis_password', None, 'str', 'Password at Redis, where the URL does not say it.'),
+    Setting('redis_max_connections', None, 'int', 'Most connections to Redis of one process.'),
+    Setting('redis_client_name', None, 'str', 'Name under which connections show in Redis.'),
+    Setting('redis_socket_timeout', 120.0, 'float', 'How long reading from Redis may take.'),
+    Setting('redis_socket_connect_timeout', None, 'float', 'How long connecting to Redis may take.'),
+    Setting('redis_retry_on_timeout', False, 'bool', 'Whether reading is tried again after that.'),
+    Setting('redis_socket_keepalive', False, 'bool', 'Whether TCP keepalive is on.'),
+    Setting('redis_backend_health_check_interval', None, 'int|float', 'Interval at which idle connections are checked.'),
+)
+
+_SECURITY = (
+    Setting('security_certificate', None, 'str', 'File of the certificate that signs messages.'),
+    Setting('security_cert_store', None, 'str', 'Files of the certificates that are trusted.'),
+    Setting('security_key', None, 'str', 'File of the private key.'),
+    Setting('security_key_password', None, 'bytes|str', 'Its password.'),
+    Setting('security_digest', 'sha256', 'str', 'Digest of signatures.'),
+)
+
+_TASK = (
+    Setting('task_acks_late', False, 'bool', 'Acknowledge after a task ran, not before.'),
+    Setting('task_acks_on_failure_or_timeout', True, 'bool', 'Acknowledge late tasks also when they fail or time out.'),
+    Setting('task_acks_on_failure', None, 'bool', 'The same for failures only.'),
+    Setting('task_acks_on_timeout', None, 'bool', 'The same for timeouts only.'),
+    Setting('task_always_eager', False, 'bool', 'Run tasks where they are called, without a broker.'),
+    Setting('task_annotations', None, 'any', 'Attributes to set on tasks: by name, or objects with `annotate(task)`.'),
+    Setting('task_compression', None, 'str', 'Compression of task messages.'),
+    Setting('task_create_missing_queues', True, 'bool', 'Whether queues that are not in `task_queues` are made.'),
+    Setting('task_create_missing_queue_type', 'classic', 'str', 'Type of queues that are made so.'),
+    Setting('task_create_missing_queue_exchange_type', None, 'str', 'Exchange type of queues that are made so.'),
+    Setting('task_inherit_parent_priority', False, 'bool', 'Whether a task has the priority of the task that sends it.'),
+    Setting('task_default_delivery_mode', 2, 'int|str', 'Delivery mode of task messages: 2 persistent, 1 transient.'),
+    Setting('task_default_queue', 'celery', 'str', 'Queue of tasks that no route sends elsewhere.'),
+    Setting('task_default_queue_type', 'classic', 'str', 'Type of that queue.'),
+    Setting('task_default_exchange', None, 'str', 'Its exchange; named as the queue when not set.'),
+    Setting('task_default_exchange_type', 'direct', 'str', 'Type of its exchange.'),
+    Setting('task_default_routing_key', None, 'str', 'Its routing key; the queue\'s name when not set.'),
+    Setting('task_default_rate_limit', None, 'str|float', 'Rate limit of tasks that have none, as `100/m`.'),
+    Setting('task_default_priority', None, 'int|str', 'Priority of tasks that have none.'),
+    Setting('task_eager_propagates', False, 'bool', 'Whether eager tasks raise what fails in them.'),
+    Setting('task_ignore_result', False, 'bool', 'Whether results are not kept.'),
+    Setting('task_store_eager_result', False, 'bool', 'Whether results of eager tasks are kept.'),
+    Setting('task_protocol', 2, 'int', 'Version of the message protocol to send.'),
+    Setting('task_publish_retry', True, 'bool', 'Whether publishing is tried again when the connection is lost.'),
+    Setting('task_publish_retry_policy',
+            {'max_retries': 3, 'interval_start': 0, 'interval_max': 1, 'interval_step': 0.2}, 'dict', 'How.'),
+    Setting('task_queues', None, 'list|dict', 'Queues: kombu `Queue` objects, or names to options.'),
+    Setting('task_queue_max_priority', None, 'int', '`x-max-priority` of queues that are made.'),
+    Setting('task_reject_on_worker_lost', None, 'bool', 'Whether a late task goes back when its process dies.'),
+    Setting('task_retry_on_worker_lost', False, 'bool', 'Whether a task is retried when its process dies.'),
+    Setting('task_remote_tracebacks', False, 'bool', 'Whether errors raised by `get()` show the worker\'s traceback.'),
+    Setting('task_repr_maxlevels', 3, 'int', 'Depth to which arguments are shown in messages and logs.'),
+    Setting('task_routes', None, 'any', 'Routes: name or pattern to queue or options, a function, or a list of these.'),
+    Setting('task_send_sent_event', False, 'bool', 'Whether `task-sent` events are sent.'),
+    Setting('task_serializer', 'json', 'str', 'Serializer of task messages.'),
+    Setting('task_soft_time_limit', None, 'float', 'After how long a task gets `SoftTimeLimitExceeded`.'),
+    Setting('task_time_limit', None, 'float', 'After how long a task\'s process is killed.'),
+    Setting('task_store_errors_even_if_ignored', False, 'bool', 'Whether errors are kept where results are not.'),
+    Setting('task_track_started', False, 'bool', 'Whether a task\'s start is kept as state STARTED.'),
+    Setting('task_allow_error_cb_on_chord_header', False, 'bool', 'Whether a chord\'s errbacks are set on its header too.'),
+)
+
+_WORKER = (
+    Setting('worker_agent', None, 'class', 'Bootstep class of an agent that runs beside the consumer.'),
+    Setting('worker_autoscaler', 'canvaslite.worker.autoscale:Autoscaler', 'class', 'Class that grows and shrinks the pool.'),
+    Setting('worker_cancel_long_running_tasks_on_connection_loss', False, 'bool',
+            'Whether late tasks are stopped when the broker is lost.'),
+    Setting('worker_soft_shutdown_timeout', 0.0, 'float', 'How long running tasks have before a cold shutdown.'),
+    Setting('worker_enable_soft_shutdown_on_idle', False, 'bool', 'Whether that is waited for with nothing running.'),
+    Setting('worker_concurrency', None, 'int|str', 'Number of processes or threads; the number of CPUs when not set.'),
+    Setting('worker_consumer', 'canvaslite.worker.consumer:Consumer', 'class', 'Class that consumes.'),
+    Setting('worker_direct', False, 'bool', 'Whether each worker has a queue of its own.'),
+    Setting('worker_disable_rate_limits', False, 'bool', 'Whether rate limits are ignored.'),
+    Setting('worker_deduplicate_successful_tasks', False, 'bool', 'Whether a redelivered task that succeeded is skipped.'),
+    Setting('worker_enable_remote_control', True, 'bool', 'Whether a worker answers remote control.'),
+    Setting('worker_hijack_root_logger', True, 'bool', 'Whether a worker sets up the root logger.'),
+    Setting('worker_log_color', None, 'bool', 'Whether the log has colours; on terminals when not set.'),
+    Setting('worker_log_datefmt', None, 'str', 'Format of dates in the log.'),
+    Setting('worker_log_format', DEFAULT_PROCESS_LOG_FMT, 'str', 'Format of log lines.'),
+    Setting('worker_lost_wait', 10.0, 'float', 'How long to wait for the result of a process that died.'),
+    Setting('worker_max_memory_per_child', None, 'int', 'KiB of memory above which a process is replaced.'),
+    Setting('worker_max_tasks_per_child', None, 'int', 'Number of tasks after which a process is replaced.'),
+    Setting('worker_pool', 'prefork', 'class', 'Pool: prefork, solo, threads, or a class.'),
+    Setting('worker_pool_putlocks', True, 'bool', 'Whether the pool takes only as many tasks as it can run.'),
+    Setting('worker_pool_restarts', False, 'bool', 'Whether the pool can be restarted by remote control.'),
+    Setting('worker_pool_start_method', 'fork', 'str', 'How the pool starts processes.'),
+    Setting('worker_proc_alive_timeout', 4.0, 'float', 'How long a new process may take to start.'),
+    Setting('worker_prefetch_multiplier', 4, 'int', 'Messages fetched ahead for each process; 0 for no limit.'),
+    Setting('worker_eta_task_limit', None, 'int', 'Most tasks with an ETA that a worker holds.'),
+    Setting('worker_enable_prefetch_count_reduction', True, 'bool',
+            'Whether less is fetched after a lost connection, until the running tasks have ended.'),
+    Setting('worker_disable_prefetch', False, 'bool', 'Whether a message is fetched only when a process is free.'),
+    Setting('worker_redirect_stdouts', True, 'bool', 'Whether what tasks print goes to the log.'),
+    Setting('worker_redirect_stdouts_level', 'WARNING', 'str|int', 'Level of what tasks print.'),
+    Setting('worker_send_task_events', False, 'bool', 'Whether task events are sent.'),
+    Setting('worker_state_db', None, 'str', 'File in which a worker remembers revoked tasks.'),
+    Setting('worker_task_log_datefmt', None, 'str', 'Format of dates in the log of tasks.'),
+    Setting('worker_task_log_format', DEFAULT_TASK_LOG_FMT, 'str', 'Format of log lines of tasks.'),
+    Setting('worker_timer', None, 'class', 'Class of the timer.'),
+    Setting('worker_timer_precision', 1.0, 'float', 'How late the timer may be.'),
+    Setting('worker_detect_quorum_queues', True, 'bool', 'Whether quorum queues are looked for, and prefetching set for them.'),
+)
+
+#: Every setting by name.
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for group in (_GENERAL, _BEAT, _BROKER, _EVENTS_AND_CONTROL, _RESULT, _STORES, _SECURITY, _TASK, _WORKER)
+    for setting in group
+}
+DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
+
+#: First words of Celery's settings for result stores that canvaslite does not have.
+FOREIGN_PREFIXES = ('arangodb_', 'azureblockblob_', 'cassandra_', 'cosmosdbsql_', 'couchbase_', 'couchdb_', 'dynamodb_',
+                    'elasticsearch_', 'gcs_', 'mongodb_', 's3_')

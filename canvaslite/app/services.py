@@ -1,0 +1,276 @@
+"""`Services`: what an app opens and makes when it is asked for: broker, result store, results, control, worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime, tzinfo
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+from canvaslite import current
+from canvaslite.app.sending import send_by_name
+from canvaslite.utils.imports import instantiate, symbol_by_name
+from canvaslite.utils.time import timezone, utc_now
+
+__all__ = ('Services',)
+
+
+class Services:
+    """Base of the application: everything here is made on first use, so that an app costs little to define."""
+
+    #: Classes that do the work, or their names; a subclass may set its own.
+    amqp_cls: Any = 'canvaslite.publish.amqp:AMQP'
+    publisher_cls: Any = 'canvaslite.publish.publisher:Publisher'
+    connections_cls: Any = 'canvaslite.app.connections:Connections'
+    control_cls: Any = 'canvaslite.control.control:Control'
+    log_cls: Any = 'canvaslite.app.log:Logging'
+    worker_cls: Any = 'canvaslite.worker.worker:Worker'
+    #: Class of the result store, where it is not in the settings.
+    backend_cls: Any = None
+
+    # What the application has.
+    main: str | None
+    conf: Any
+    on_after_fork: Any
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._backend_cache: Any = None
+
+    # -- broker -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def amqp(self) -> Any:
+        """Queues, routes and messages."""
+        return instantiate(self.amqp_cls, app=self)
+
+    @cached_property
+    def publisher(self) -> Any:
+        """What sends task messages."""
+        return symbol_by_name(self.publisher_cls)(self)
+
+    @cached_property
+    def connections(self) -> Any:
+        """What opens connections."""
+        return symbol_by_name(self.connections_cls)(self)
+
+    def connection_for_read(self, url: Any = None, **options: Any) -> Any:
+        """A connection for consuming; options as for `connection`."""
+        return self.connections.open(url or self.conf.broker_read_url, **options)
+
+    def connection_for_write(self, url: Any = None, **options: Any) -> Any:
+        """A connection for publishing; options as for `connection`."""
+        return self.connections.open(url or self.conf.broker_write_url, **options)
+
+    def connection(self, hostname: Any = None, **options: Any) -> Any:
+        """A connection to the broker, or to the host or URL `hostname`.
+
+        Options: userid, password, virtual_host, port, ssl, connect_timeout, transport, transport_options, heartbeat,
+        login_method, failover_strategy; what is not given is taken from the settings.
+        """
+        return self.connection_for_write(hostname, **options)
+
+    broker_connection = connection
+
+    @property
+    def pool(self) -> Any:
+        """Connections for publishing, at most ``broker_pool_limit`` at once."""
+        return self.connections.pool
+
+    @property
+    def producer_pool(self) -> Any:
+        """Producers, at most ``broker_pool_limit`` at once."""
+        return self.amqp.producer_pool
+
+    def connection_or_acquire(self, connection: Any = None, pool: bool = True, *_: Any,
+                              **__: Any) -> AbstractContextManager[Any]:
+        """Within ``with``: `connection`, or where it is None one of the pool."""
+        return self.connections.given_or_pooled(connection, pool)
+
+    default_connection = connection_or_acquire
+
+    def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
+        """Within ``with``: `producer`, or where it is None one of the pool."""
+        return self.connections.given_or_pooled_producer(producer)
+
+    default_producer = producer_or_acquire
+
+    def select_queues(self, queues: Any = None) -> Any:
+        """Consume from these queues only."""
+        return self.amqp.queues.select(queues)
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, producer: Any = None, publisher: Any = None,
+                  router: Any = None, route_name: str | None = None, result_cls: Any = None,
+                  add_to_parent: bool = True, **options: Any) -> Any:
+        """Send the task called `name`, which need not be known here; returns its `AsyncResult`.
+
+        `options` are those of `Task.apply_async`.
+        """
+        return send_by_name(self, name, args, kwargs, options, producer=producer or publisher, router=router,
+                            route_name=route_name, result_cls=result_cls, add_to_parent=add_to_parent)
+
+    # -- results ------------------------------------------------------------------------------------------
+
+    @property
+    def backend(self) -> Any:
+        """The result store; one for each thread where it cannot be shared."""
+        if self._backend_cache is not None:
+            return self._backend_cache
+        found = getattr(self._local, 'backend', None)
+        if found is None:
+            found = self._get_backend()
+            if getattr(found, 'thread_safe', True):
+                self._backend_cache = found
+            else:
+                self._local.backend = found
+        return found
+
+    def _get_backend(self) -> Any:
+        by_url = symbol_by_name('canvaslite.backends:by_url')
+        return by_url(self.backend_cls or self.conf.result_backend, self)
+
+    @cached_property
+    def AsyncResult(self) -> Any:
+        """`AsyncResult` of this app."""
+        return self.subclass_with_self('canvaslite.result:AsyncResult')
+
+    @cached_property
+    def GroupResult(self) -> Any:
+        """`GroupResult` of this app."""
+        return self.subclass_with_self('canvaslite.result:GroupResult')
+
+    @cached_property
+    def ResultSet(self) -> Any:
+        """`ResultSet` of this app."""
+        return self.subclass_with_self('canvaslite.result:ResultSet')
+
+    def signature(self, *args: Any, **kwargs: Any) -> Any:
+        """A signature of this app; arguments as for `canvaslite.signature`."""
+        kwargs['app'] = self
+        return self._canvas.signature(*args, **kwargs)
+
+    @cached_property
+    def _canvas(self) -> Any:
+        return symbol_by_name('canvaslite.canvas')
+
+    def subclass_with_self(self, Class: Any, name: str | None = None, attribute: str = 'app',
+                           reverse: str | None = None, keep_reduce: bool = False, **attributes: Any) -> Any:
+        """Make a subclass of `Class`, or of the class of that name, that has this app as its `attribute`.
+
+        Its instances are pickled as ``getattr(app, reverse)(*obj.__reduce_args__())``, unless `keep_reduce`.
+        """
+        Class = symbol_by_name(Class)
+        made = {attribute: self, '__module__': Class.__module__, '__doc__': Class.__doc__, **attributes}
+        if not keep_reduce:
+            made.update(_path_in_app=reverse or Class.__name__, __reduce__=reduce_in_app)
+        return type(name or Class.__name__, (Class,), made)
+
+    # -- worker and remote control ------------------------------------------------------------------------
+
+    @cached_property
+    def control(self) -> Any:
+        """Remote control of workers."""
+        return instantiate(self.control_cls, app=self)
+
+    @cached_property
+    def log(self) -> Any:
+        """The log of a worker."""
+        return instantiate(self.log_cls, app=self)
+
+    @cached_property
+    def Worker(self) -> Any:
+        """`Worker` of this app."""
+        return self.subclass_with_self(self.worker_cls)
+
+    @property
+    def WorkController(self) -> Any:
+        """The same, by Celery's other name."""
+        return self.Worker
+
+    def worker_main(self, argv: list[str] | None = None) -> Any:
+        """Run the command line's ``worker`` with these arguments (default: those of the program).
+
+        Raises:
+            ValueError: ``worker`` is not among them.
+        """
+        argv = sys.argv if argv is None else argv
+        if 'worker' not in argv:
+            raise ValueError("'worker' must be among the arguments; use app.start() for other commands")
+        return self.start(argv)
+
+    def start(self, argv: list[str] | None = None) -> Any:
+        """Run the command line for this app with these arguments (default: those of the program)."""
+        return symbol_by_name('canvaslite.cli:run_for_app')(self, sys.argv[1:] if argv is None else argv)
+
+    # -- time and identity --------------------------------------------------------------------------------
+
+    @cached_property
+    def timezone(self) -> tzinfo:
+        """The time zone of the ``timezone`` setting; UTC, or the local one where ``enable_utc`` is off."""
+        if self.conf.timezone:
+            return timezone.get_timezone(self.conf.timezone)
+        return timezone.utc if self.conf.enable_utc else timezone.local
+
+    def now(self) -> datetime:
+        """The time, in the app's time zone."""
+        return utc_now().astimezone(self.timezone)
+
+    def uses_utc_timezone(self) -> bool:
+        """Whether the app's time zone is UTC."""
+        return self.timezone == timezone.utc
+
+    @cached_property
+    def oid(self) -> str:
+        """Id of this app in this process, where replies to it are sent."""
+        return current.make_oid(self, threads=False)
+
+    @property
+    def thread_oid(self) -> str:
+        """Id of this app in this thread."""
+        try:
+            return str(self._local.oid)
+        except AttributeError:
+            self._local.oid = found = current.make_oid(self, threads=True)
+            return found
+
+    # -- end of life --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close connections, and forget the app; only needed for apps that come and go."""
+        for name in ('publisher', 'connections', 'amqp'):
+            service = self.__dict__.pop(name, None)
+            close = getattr(service, 'close', None)
+            if close is not None:
+                close()
+        current.deregister_app(self)
+
+    def _after_fork(self) -> None:
+        if 'connections' in self.__dict__:
+            self.connections.forget_inherited()
+        self.__dict__.pop('oid', None)
+        self._local = threading.local()
+        if self.on_after_fork.receivers:
+            self.on_after_fork.send(sender=self)
+
+
+def reduce_in_app(obj: Any) -> tuple[Any, ...]:
+    """How what `subclass_with_self` made is pickled."""
+    return restore_in_app, (obj._path_in_app, obj.__reduce_args__())
+
+
+def restore_in_app(path: str, args: Mapping[str, Any]) -> Any:
+    """The current app's object of that class: what it is unpickled with."""
+    return attrgetter(path)(current.get_current_app())(*args)
+
+
+def _tell_apps_of_fork() -> None:
+    for app in current.active_apps():
+        app._after_fork()
+
+
+os.register_at_fork(after_in_child=_tell_apps_of_fork)
