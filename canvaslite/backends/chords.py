@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 
 from canvaslite import states, wire
 from canvaslite.exceptions import ChordError
-from canvaslite.result import GroupResult
+from canvaslite.result import GroupResult, allow_join_result, result_from_tuple
 
 __all__ = ('ChordJoin', 'Claim', 'Part', 'Report', 'open_chord', 'return_part', 'send_unlock_task')
 
@@ -57,6 +57,10 @@ class Claim(NamedTuple):
     size: int
 
 
+#: Stands in a `Report` for a shape that the store did not look up.
+UNKNOWN: Any = object()
+
+
 class Report(NamedTuple):
     """What became of a part."""
 
@@ -66,6 +70,8 @@ class Report(NamedTuple):
     claim: Claim | None = None
     #: The parts (their `task_id`, `state`, `result`) in order, if the store could hand them over with the claim.
     parts: Sequence[Part] | None = None
+    #: The header's `GroupResult` as a tuple (or as it is) if it was saved, None if not; UNKNOWN: ask the store.
+    shape: Any = UNKNOWN
 
 
 class ChordJoin(ABC):
@@ -142,23 +148,24 @@ def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) 
     claim = report.claim
     body = backend.app.signature(callback)
     try:
-        values = gather_values(backend, join, claim, report.parts)
+        values = gather_values(backend, join, claim, report)
     except ChordError as exc:
         logger.error('Chord %r failed: %s', claim.group_id, exc)
         fail_chord(backend, join, claim, body, exc)
+    except backend.connection_errors:
+        join.release(claim)
+        raise
     except Exception as exc:
         logger.exception('Chord %r could not be joined: %r', claim.group_id, exc)
-        fail_chord(backend, join, claim, body, ChordError(f'Join error: {exc!r}'))
+        fail_chord(backend, join, claim, body, chord_error(f'Join error: {exc!r}', exc))
     else:
         send_body(backend, join, claim, body, values)
 
 
-def gather_values(backend: Any, join: ChordJoin, claim: Claim, parts: Sequence[Part] | None = None) -> list[Any]:
+def gather_values(backend: Any, join: ChordJoin, claim: Claim, report: Report) -> list[Any]:
     """The values of the header tasks, in order and in the header's shape. Raises `ChordError` if one failed."""
-    if parts is None:
-        parts = join.parts(claim)
+    parts = join.parts(claim) if report.parts is None else report.parts
     values: list[Any] = []
-    by_id: dict[str, Any] = {}
     for part in parts:
         value = part.result
         if part.state in states.EXCEPTION_STATES:
@@ -166,7 +173,31 @@ def gather_values(backend: Any, join: ChordJoin, claim: Claim, parts: Sequence[P
         if part.state in states.PROPAGATE_STATES:
             raise chord_error(f'Dependency {part.task_id} raised {value!r}', value)
         values.append(value)
-        by_id[part.task_id] = value
+    shape = backend.restore_group(claim.group_id, cache=False) if report.shape is UNKNOWN else report.shape
+    if not shape:
+        return values
+    header = result_from_tuple(shape, backend.app)
+    known = {part.task_id: value for part, value in zip(parts, values, strict=True)}
+    try:
+        return shaped_values(header, known)
+    except KeyError:
+        # The header has members that are not parts themselves: their values are with their results.
+        with allow_join_result():
+            return header.get(timeout=backend.app.conf.result_chord_join_timeout)  # type: ignore[no-any-return]
+
+
+def shaped_values(header: GroupResult, known: Mapping[str, Any]) -> list[Any]:
+    """The values in `known` (by task id), nested as the groups of the header are. Raises `KeyError`."""
+    values: list[Any] = []
+    waiting: list[tuple[Any, list[Any]]] = [(member, values) for member in reversed(header.results)]
+    while waiting:
+        result, place = waiting.pop()
+        if isinstance(result, GroupResult):
+            inner: list[Any] = []
+            place.append(inner)
+            waiting.extend((member, inner) for member in reversed(result.results))
+        else:
+            place.append(known[result.id])
     return values
 
 
@@ -185,7 +216,7 @@ def send_body(backend: Any, join: ChordJoin, claim: Claim, body: Any, values: li
         return
     try:
         body.delay(values)
-    except (OperationalError, OSError, ConnectionError):
+    except (OperationalError, OSError):
         # The broker is away. That is no failure of the chord: the header task's message comes again, and its
         # part, counted already, claims the chord again.
         join.release(claim)

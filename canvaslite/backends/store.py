@@ -63,6 +63,8 @@ class Backend(ResultCodec, FailurePropagation):
     supports_failure_expires = False
     #: Kept for backends written for Celery; not used.
     subpolling_interval: float | None = None
+    #: Errors that say that the store is away, not that a request was wrong.
+    connection_errors: tuple[type[Exception], ...] = ()
     #: How this store joins chords; None where a ``celery.chord_unlock`` task has to poll.
     join: chords.ChordJoin | None = None
 

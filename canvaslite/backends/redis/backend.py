@@ -1,0 +1,318 @@
+"""`RedisBackend` and `SentinelBackend`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from kombu.utils.encoding import bytes_to_str, ensure_bytes
+from kombu.utils.functional import retry_over_time
+from kombu.utils.imports import symbol_by_name
+from kombu.utils.objects import cached_property
+from kombu.utils.url import maybe_sanitize_url
+
+from canvaslite import states
+from canvaslite.backends import chords
+from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend
+from canvaslite.backends.redis import parameters, scripts
+from canvaslite.backends.redis.consumer import ResultConsumer as _ResultConsumer
+from canvaslite.backends.redis.driver import connection_error_classes, require_redis
+from canvaslite.backends.redis.join import RedisJoin
+from canvaslite.backends.redis.link import Link, Script, pack
+from canvaslite.exceptions import BackendStoreError, ImproperlyConfigured
+
+__all__ = ('RedisBackend', 'SentinelBackend')
+
+logger = logging.getLogger('canvaslite.backends.redis')
+
+#: What a stored success begins with, in JSON: it tells the server not to overwrite it. Celery writes it alike.
+_JSON_SUCCESS = b'{"status": "SUCCESS"'
+
+_instances: weakref.WeakSet[RedisBackend] = weakref.WeakSet()
+
+
+class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
+    """Keeps results in Redis.
+
+    `host` may be a URL; `connection_pool` is a class like redis-py's ``ConnectionPool``.
+    Raises `ImproperlyConfigured` without redis-py, and for settings that make no sense.
+    """
+
+    ResultConsumer = _ResultConsumer
+    join: RedisJoin
+    result_consumer: _ResultConsumer
+    supports_autoexpire = True
+    supports_native_join = True
+    supports_result_compression = True
+    supports_failure_expires = True
+    #: Longest value the server takes.
+    max_value_size = 536870912
+    max_connections: int | None = None
+
+    def __init__(self, host: str | None = None, port: int | None = None, db: int | None = None,
+                 password: str | None = None, max_connections: int | None = None, url: str | None = None,
+                 connection_pool: Any = None, **kwargs: Any) -> None:
+        self.redis = require_redis()
+        if host and '://' in host:
+            url, host = host, None
+        kwargs.setdefault('expires_type', int)
+        super().__init__(**kwargs, url=url)
+        conf = self.app.conf
+        self.transport_options: Mapping[str, Any] = conf.get('result_backend_transport_options') or {}
+        self.retry_policy = {**self.retry_policy, **(self.transport_options.get('retry_policy') or {})}
+        self.failure_expires = self.prepare_expires(conf.get('result_failure_expires'), int) \
+            if conf.get('result_failure_expires') is not None else self.expires
+        self._pool_class = connection_pool
+        self.connparams = self._connection_parameters(max_connections)
+        given = {'host': host, 'port': port, 'db': db, 'password': password}
+        self.connparams.update((name, value) for name, value in given.items() if value is not None)
+        if self.compression and self.connparams.get('decode_responses'):
+            warnings.warn('decode_responses is set for Redis: result_compression is ignored', UserWarning,
+                          stacklevel=2)
+            self.compression = None
+        self.connection_errors = (*connection_error_classes(), *self._additional_errors())
+        errors = self.redis.exceptions
+        self.link = Link(self._make_pool, (errors.ResponseError,), errors.NoScriptError)
+        self.join = RedisJoin(self)
+        self.result_consumer = self.ResultConsumer(self)
+        self._success_mark = _JSON_SUCCESS if self._plain_json and not self.compression else b''
+        _instances.add(self)
+
+    # -- connections ------------------------------------------------------------------------------------------------
+
+    def _connection_parameters(self, max_connections: int | None) -> dict[str, Any]:
+        ssl_class = self._ssl_class()
+        found = parameters.parameters_from_settings(self.app.conf, max_connections or self.max_connections, ssl_class)
+        if self.url:
+            found = self._params_from_url(self.url, found)
+        parameters.check_certificate_requirement(found)
+        return found
+
+    def _ssl_class(self) -> Any:
+        return self.redis.SSLConnection
+
+    def _params_from_url(self, url: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        return parameters.parameters_from_url(url, defaults, self._ssl_class())
+
+    def _additional_errors(self) -> Iterable[type[Exception]]:
+        named = self.transport_options.get('additional_connection_errors') or ()
+        for entry in (named,) if isinstance(named, (str, type)) else named:
+            try:
+                found = symbol_by_name(entry)
+            except (ImportError, AttributeError, ValueError) as exc:
+                logger.warning('result_backend_transport_options: additional_connection_errors: %r: %s', entry, exc)
+                continue
+            if isinstance(found, type) and issubclass(found, Exception):
+                yield found
+            else:
+                logger.warning('result_backend_transport_options: additional_connection_errors: %r is no exception',
+                               entry)
+
+    def _make_pool(self) -> Any:
+        return (self._pool_class or self.redis.ConnectionPool)(**self.connparams)
+
+    @cached_property
+    def client(self) -> Any:
+        """A client of redis-py, for commands of your own."""
+        return self.redis.Redis(connection_pool=self.link.pool)
+
+    def on_after_fork(self) -> None:
+        """Begin anew in a child process."""
+        self.link.forget()
+        self.__dict__.pop('client', None)
+        self.result_consumer.on_after_fork()
+
+    def close(self) -> None:
+        """Close all connections; they are made again when needed."""
+        self.result_consumer.stop()
+        self.link.close()
+        self.__dict__.pop('client', None)
+
+    # -- commands that survive a lost connection ----------------------------------------------------------------
+
+    def ensure(self, operation: Callable[..., Any], args: tuple[Any, ...] = (), **policy: Any) -> Any:
+        """The result of the operation, tried again (``retry_policy``) while the server is away."""
+        try:
+            return operation(*args)
+        except self.connection_errors as exc:
+            self._raise_if_refused(exc)
+        policy = {**self.retry_policy, **policy}
+        return retry_over_time(operation, self.connection_errors, args, {},
+                               partial(self._report_lost_connection, policy.get('max_retries')), **policy)
+
+    def _report_lost_connection(self, max_retries: int | None, exc: Exception, intervals: Any, retries: int) -> float:
+        self._raise_if_refused(exc)
+        pause = float(next(intervals))
+        logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', retries, max_retries or 'Inf',
+                     pause, exc)
+        return pause
+
+    def pause_after(self, exc: Exception, failures: int) -> float:
+        """Seconds to wait after so many failed attempts. Raises `exc` when they were enough."""
+        self._raise_if_refused(exc)
+        policy = self.retry_policy
+        limit = policy.get('max_retries')
+        if limit is not None and failures > limit:
+            raise exc
+        pause = float(min(policy['interval_start'] + (failures - 1) * policy['interval_step'], policy['interval_max']))
+        logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', failures, limit or 'Inf', pause,
+                     exc)
+        return pause
+
+    def _raise_if_refused(self, exc: Exception) -> None:
+        if isinstance(exc, self.redis.exceptions.AuthenticationError):
+            raise ImproperlyConfigured(f'result_backend: {self.as_uri()} refused the connection: {exc}') from None
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Whether the server may answer later."""
+        return isinstance(exc, self.connection_errors)
+
+    def run_command(self, *args: bytes) -> Any:
+        """The reply to a command."""
+        return self.ensure(self.link.call, (pack(*args),))
+
+    def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+        """The reply of a script."""
+        return self.ensure(self.link.run, (script, keys, args))
+
+    def set_plain(self, key: bytes, value: bytes, expires: int) -> None:
+        """Set a key without telling anybody; `expires` in seconds, 0 for never."""
+        self.run_command(b'SET', key, value, *((b'EX', b'%d' % expires) if expires else ()))
+
+    def _ask(self, *args: bytes) -> Any:
+        # A question: asked again once, for a connection that was closed while nobody used it. More would keep a
+        # caller with a timeout of its own waiting.
+        try:
+            return self.link.call(pack(*args))
+        except self.connection_errors as exc:
+            self._raise_if_refused(exc)
+            return self.link.call(pack(*args))
+
+    # -- keys and values ------------------------------------------------------------------------------------------
+
+    def get(self, key: Any) -> Any:
+        """The value of `key`, or None."""
+        return self._ask(b'GET', ensure_bytes(key))
+
+    def mget(self, keys: Iterable[Any]) -> Any:
+        """The values of `keys`."""
+        return self._ask(b'MGET', *map(ensure_bytes, keys))
+
+    def set(self, key: Any, value: Any, expires: int | None = None, **retry_policy: Any) -> Any:
+        """Keep `value` for `expires` seconds (``result_expires`` by default), and publish it."""
+        self._store(ensure_bytes(key), ensure_bytes(value), self.expires if expires is None else expires, b'')
+
+    def _store(self, key: bytes, value: bytes, expires: Any, success_mark: bytes) -> None:
+        self._check_size(value)
+        self.run_script(scripts.STORE, (key,), (value, b'%d' % (expires or 0), success_mark))
+
+    def _check_size(self, value: bytes) -> None:
+        if len(value) > self.max_value_size:
+            raise BackendStoreError('value too large for Redis backend')
+
+    def _set_with_state(self, key: Any, value: Any, state: str) -> Any:
+        return self.set(key, value, expires=self.failure_expires if state == states.FAILURE else None)
+
+    def delete(self, key: Any) -> Any:
+        """Remove `key`."""
+        return self.run_command(b'DEL', ensure_bytes(key))
+
+    def incr(self, key: Any) -> int:
+        """Add one."""
+        return int(self.run_command(b'INCR', ensure_bytes(key)))
+
+    def expire(self, key: Any, value: int) -> Any:
+        """Have `key` removed after `value` seconds."""
+        return self.run_command(b'EXPIRE', ensure_bytes(key), b'%d' % value)
+
+    # -- results ----------------------------------------------------------------------------------------------------
+
+    def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
+                      request: Any = None, **kwargs: Any) -> Any:
+        if not self._success_mark:
+            return super()._store_result(task_id, result, state, traceback, request, **kwargs)
+        payload, expires, mark = self._stored_form(task_id, result, state, traceback, request)
+        self._store(self.get_key_for_task(task_id), payload, int(expires), mark)
+        return result
+
+    def _stored_form(self, task_id: str, result: Any, state: str, traceback: str | None,
+                     request: Any) -> tuple[bytes, bytes, bytes]:
+        meta = self._get_result_meta(result, state, traceback, request)
+        meta['task_id'] = bytes_to_str(task_id)
+        expires = self.failure_expires if state == states.FAILURE else self.expires
+        return ensure_bytes(self.encode(meta)), b'%d' % (expires or 0), self._success_mark
+
+    def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
+                     store: bool) -> None:
+        """Store a final outcome and count it in its chord, in one step."""
+        part = None
+        if request is not None and request.chord and self._joins_by_script:
+            part = chords.part_of(self, request, state, result)
+        if part is None:
+            super().keep_outcome(task_id, result, state, traceback, request, store)
+            return
+        stored = None
+        if store:
+            stored = self._stored_form(task_id, part.result, state, traceback, request)
+            self._check_size(stored[0])
+            if not self._success_mark and self._get_task_meta_for(task_id)['status'] == states.SUCCESS:
+                stored = None
+        report = self.join.keep_and_count(part, stored)
+        chords.act_on_report(self, self.join, report, request.chord)
+
+    @cached_property
+    def _joins_by_script(self) -> bool:
+        # A class of the user's own that changes a step must see its steps called.
+        kind = type(self)
+        return (kind.on_chord_part_return is RedisBackend.on_chord_part_return
+                and kind._store_result is RedisBackend._store_result
+                and kind.store_result is RedisBackend.store_result)
+
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), 'expires': self.expires, 'url': self.url})
+
+
+class SentinelBackend(RedisBackend):
+    """Keeps results in the Redis master that sentinels name: ``sentinel://host:port/db;sentinel://host2:port/db``.
+
+    ``result_backend_transport_options``: ``master_name``, ``min_other_sentinels``, ``sentinel_kwargs``.
+    """
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The sentinels' addresses, passwords masked unless `include_password`."""
+        if include_password:
+            return self.url or ''
+        separator = parameters.SENTINEL_SEPARATOR
+        masked = (maybe_sanitize_url(chunk) for chunk in (self.url or '').split(separator))
+        return separator.join(uri[:-1] if uri.endswith(':///') else uri for uri in masked)
+
+    def _ssl_class(self) -> Any:
+        return self.redis.sentinel.SentinelManagedSSLConnection
+
+    def _params_from_url(self, url: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        return parameters.sentinel_parameters(url, defaults, self._ssl_class())
+
+    def _make_pool(self) -> Any:
+        connparams = dict(self.connparams)
+        hosts = connparams.pop('hosts')
+        options = self.transport_options
+        sentinel = self.redis.sentinel.Sentinel(
+            [(host['host'], host['port']) for host in hosts],
+            min_other_sentinels=options.get('min_other_sentinels', 0),
+            sentinel_kwargs=options.get('sentinel_kwargs', {}), **connparams)
+        credentials = {name: connparams[name] for name in ('username', 'password') if connparams.get(name)}
+        return sentinel.master_for(service_name=options.get('master_name'), redis_class=self.redis.Redis,
+                                   **credentials).connection_pool
+
+
+def _begin_anew() -> None:
+    for backend in list(_instances):
+        backend.on_after_fork()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
