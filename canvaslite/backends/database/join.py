@@ -65,7 +65,7 @@ class DatabaseJoin(ChordJoin):
         columns = ('gid', 'size', 'extra', 'callback', 'ids', 'state', 'token', 'until_', 'deadline', 'attempts')
         self._write = Upsert(self.database.dialect, chord, 'gid', columns)
         self._lock = sa.select(chord.c.size, chord.c.extra, chord.c.state, chord.c.token,
-                               chord.c.until_).where(this).with_for_update()
+                               chord.c.until_, chord.c.deadline).where(this).with_for_update()
         given = [sa.bindparam(name, type_=slot.c[name].type) for name in ('gid', 'slot', 'idx', 'payload')]
         same = sa.and_(slot.c.gid == given[0], slot.c.slot == given[1], slot.c.idx == given[2])
         # Not an upsert: the first outcome counts. The lock on the chord makes the look and the insertion one step.
@@ -131,6 +131,7 @@ class DatabaseJoin(ChordJoin):
             return Report(DONE)
         connection.execute(self._add, part._asdict())
         now = _milliseconds()
+        self._keep_alive(connection, chord, part.gid, now)
         claimed = Report(CLAIMED, Claim(part.gid, part.token, (chord.size or 0) + chord.extra))
         if chord.state == HELD and chord.until_ > now:
             # The same token: our own claim, whose commit was answered too late for us to hear it.
@@ -142,6 +143,11 @@ class DatabaseJoin(ChordJoin):
         connection.execute(self._claim, {'chord': part.gid, 'new_token': part.token,
                                          'new_until': now + CLAIM_LEASE * 1000})
         return claimed
+
+    def _keep_alive(self, connection: Any, chord: Any, group_id: str, now: int) -> None:
+        kept = int((self.backend.expires or 0) * 1000)
+        if chord.deadline is not None and chord.deadline < now + kept // 2:
+            self._change(connection, group_id, {'deadline': now + kept})
 
     def parts(self, claim: Claim) -> Sequence[Part]:
         """The parts in the order of the header."""
@@ -189,9 +195,9 @@ class DatabaseJoin(ChordJoin):
         self._transact(self._cleanup, _milliseconds())
 
     def _cleanup(self, connection: Any, now: int) -> None:
-        chord, kept = self.chord, int((self.backend.expires or 0) * 1000)
+        chord = self.chord
         over = sa.and_(chord.c.state == OVER, chord.c.until_ < now)
-        abandoned = sa.and_(chord.c.state != OVER, chord.c.deadline < now - kept)
+        abandoned = sa.and_(chord.c.state != OVER, chord.c.deadline < now)
         gone = sa.select(chord.c.gid).where(sa.or_(over, abandoned))
         connection.execute(sa.delete(self.slot).where(self.slot.c.gid.in_(gone)))
         connection.execute(sa.delete(chord).where(sa.or_(over, abandoned)))
