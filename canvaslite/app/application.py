@@ -322,7 +322,7 @@ class Celery(Services):
         """What a bug report should say about this installation and this app."""
         return bugreport(self)
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __enter__(self) -> Celery:
         return self

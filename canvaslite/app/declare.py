@@ -108,7 +108,7 @@ class _SharedDecorator:
         return _share(fun, self.options)
 
 
-def _share(fun: Callable[..., Any], options: dict[str, Any]) -> Any:
+def _share(fun: Any, options: dict[str, Any]) -> Any:
     if type(fun) is Proxy:
         raise TypeError('@shared_task was applied twice to the same function; remove one of the two')
     declaration = SharedDeclaration(fun, options)

@@ -25,7 +25,8 @@ def bugreport(app: Any = None) -> str:
         f'software -> canvaslite:{__version__} py:{platform.python_version()} {packages}',
         f'platform -> system:{platform.system()} arch:{", ".join(filter(None, platform.architecture()))}',
         f'            kernel version:{platform.release()} imp:{platform.python_implementation()}',
-        f'settings -> broker:{mask_url(conf.broker_url) or "amqp://"} results:{mask_url(conf.result_backend) or "disabled"}',
+        f'settings -> broker:{mask_url(conf.broker_url) or "amqp://"} '
+        f'results:{mask_url(conf.result_backend) or "disabled"}',
         '',
         conf.humanize(),
         '',

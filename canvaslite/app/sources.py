@@ -99,7 +99,7 @@ def _prefix(namespace: str | None) -> str:
 
 
 def _select(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The settings among `values`. Of several spellings of one the prefixed counts, then the lower case, then the old."""
+    """The settings among `values`. Of several spellings of one the prefixed counts, else the lower-case one."""
     found: dict[str, Any] = {}
     for key in sorted(values, key=_Rank(prefix)):
         name = setting_name(key, prefix)

@@ -28,7 +28,7 @@ def _to_int(value: Any) -> int:
     if isinstance(value, (str, Integral)):
         return int(value)
     if isinstance(value, Real) and float(value).is_integer():
-        return int(value)
+        return int(float(value))
     raise TypeError
 
 

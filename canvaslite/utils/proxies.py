@@ -59,8 +59,8 @@ class Proxy:
         store(self, '_proxy_kwargs', dict(kwargs or {}))
 
     # Both are found on every object before `__getattr__` is asked.
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         return self._get_current_object().__class__
 
     @property

@@ -158,9 +158,10 @@ def _parse_iso8601_slowly(text: str) -> datetime:
     if match is None:
         raise ValueError(f'not an ISO 8601 time: {text!r}')
     found = match.groupdict()
-    numbers = [int(found[name] or 0) for name in ('year', 'month', 'day', 'hour', 'minute', 'second')]
+    day = [int(found[name]) for name in ('year', 'month', 'day')]
+    time = [int(found[name] or 0) for name in ('hour', 'minute', 'second')]
     microsecond = int((found['fraction'] or '').ljust(6, '0')[:6])
-    return datetime(*numbers[:6], microsecond, tzinfo=_parse_offset(found['zone']))  # type: ignore[misc]
+    return datetime(day[0], day[1], day[2], time[0], time[1], time[2], microsecond, _parse_offset(found['zone']))
 
 
 def _parse_offset(zone: str | None) -> tzinfo | None:
