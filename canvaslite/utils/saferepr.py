@@ -23,8 +23,8 @@ _LONG = 256
 
 def represent_args(args: Any, maxlen: int, maxlevels: int = 3) -> str:
     """`saferepr` of positional arguments."""
-    if not args:
-        return '()' if args.__class__ is tuple else '[]' if args.__class__ is list else saferepr(args, maxlen, maxlevels)
+    if not args and args.__class__ in (tuple, list):
+        return '()' if args.__class__ is tuple else '[]'
     if len(args) < 64 and _PLAIN.issuperset(map(type, args)):
         for value in args:
             if value.__class__ is str and len(value) > _LONG:

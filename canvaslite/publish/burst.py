@@ -1,0 +1,125 @@
+"""`Burst`: many messages over one channel, given as ``producer=`` to whatever publishes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from canvaslite.publish.channels import ChannelPool, PublishChannel
+from canvaslite.publish.options import RetryPolicy
+from canvaslite.publish.outgoing import Outgoing
+from canvaslite.publish.sending import CHUNK, RawMessage, Sender
+
+__all__ = ('Burst', 'HeldBursts')
+
+#: Bytes of frames, method and channel numbers beside a message's properties and body.
+_FRAMING = 80
+
+
+class HeldBursts(threading.local):
+    """The bursts of each thread that hold a channel or a producer, the innermost last."""
+
+    def __init__(self) -> None:
+        self.bursts: list[Burst] = []
+
+
+class Burst:
+    """Gathers messages and writes them together; leaving the ``with`` block sends what is left.
+
+    With publisher confirms the block ends when all messages are confirmed. An exception in the block drops the
+    messages that were not written yet: whoever published them gets that exception.
+
+    A burst may be passed on as ``producer=`` to anything called inside the block, so that a whole canvas uses one
+    channel. It borrows its channel with the first write and keeps it to the end; it never waits for a second one, so
+    threads with a pool of one channel cannot block each other. A burst belongs to one thread.
+    """
+
+    def __init__(self, app: Any, pool: ChannelPool | None, policy: RetryPolicy, held: HeldBursts) -> None:
+        self._app = app
+        #: None where the transport is not our AMQP one: then `producer` is used.
+        self._pool = pool
+        #: How sending is tried again; the last message that says its own policy decides.
+        self.policy = policy
+        self.timeout: float | None = None
+        self.confirm_timeout: float | None = None
+        self._gathered: list[RawMessage] = []
+        self._size = 0
+        self._lent: PublishChannel | None = None
+        self._sender: Sender | None = None
+        self._held = held
+        self._producer: Any = None
+        self._exits = ExitStack()
+
+    @property
+    def raw(self) -> bool:
+        """Whether messages are taken as bytes (`add`); otherwise they leave through `producer`."""
+        return self._pool is not None
+
+    def add(self, message: RawMessage) -> None:
+        """Take one message; it is written with the next 64 kB or at the end."""
+        self._gathered.append(message)
+        self._size += len(message.properties) + len(message.body) + _FRAMING
+        if self._size >= CHUNK:
+            self.flush()
+
+    def flush(self, settle: bool = False) -> None:
+        """Write what was gathered; with `settle` return when the broker is known to have it."""
+        if not self._gathered and not settle:
+            return
+        messages, self._gathered, self._size = self._gathered, [], 0
+        if self._sender is None:
+            self._sender = self._borrow()
+        self._sender.policy = self.policy
+        self._sender.send(messages, settle)
+
+    def _borrow(self) -> Sender:
+        assert self._pool is not None
+        self._lent = self._pool.acquire()
+        self._held.bursts.append(self)
+        return Sender(self._app, self._lent, self.policy, self.timeout, self.confirm_timeout)
+
+    @property
+    def producer(self) -> Any:
+        """The one `kombu.Producer` of this burst, from the app's pool."""
+        if self._producer is None:
+            self._producer = self._exits.enter_context(self._app.producer_or_acquire(None))
+            self._held.bursts.append(self)
+            batch = getattr(self._producer, 'batch', None)  # since kombu 5.7, for transports that can
+            if batch is not None:
+                self._exits.enter_context(batch())
+        return self._producer
+
+    def send(self, outgoing: Outgoing) -> Any:
+        """Take a message that is not bytes yet."""
+        if not self.raw:
+            return outgoing.publish_through(self.producer)
+        self.policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
+        self.timeout = outgoing.timeout or self.timeout
+        self.confirm_timeout = outgoing.confirm_timeout or self.confirm_timeout
+        return self.add(outgoing.encode())
+
+    def __enter__(self) -> Burst:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        try:
+            if exc is None and self.raw:
+                self.flush()
+                if self._sender is not None:
+                    self._sender.finish()
+        finally:
+            self._give_back(kind, exc, traceback)
+
+    def _give_back(self, kind: type[BaseException] | None, exc: BaseException | None,
+                   traceback: TracebackType | None) -> None:
+        self._gathered, self._size = [], 0
+        if self in self._held.bursts:
+            self._held.bursts.remove(self)
+        lent, self._lent, self._sender, self._producer = self._lent, None, None, None
+        if lent is not None and self._pool is not None:
+            self._pool.release(lent)
+        self._exits.__exit__(kind, exc, traceback)
+        self._exits = ExitStack()

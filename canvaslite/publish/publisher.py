@@ -1,0 +1,259 @@
+"""`Publisher`: from a task's name, arguments and options to a message at the broker.
+
+Steps: the options give a destination (`routes`, `destination`), the call a message (`amqp.AMQP.create_task_message`,
+`outgoing`), and a channel or a producer takes it (`sending`, `burst`). On RabbitMQ the first step and most of the
+second are done once per task and set of options and kept as bytes (`shortcut`, `prepared`); anything unusual goes the
+long way, which makes the very same message.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from kombu import Exchange
+from kombu.exceptions import OperationalError
+from kombu.transport.native_delayed_delivery import calculate_routing_key
+
+from canvaslite import signals
+from canvaslite.publish.amqp import publish_announced
+from canvaslite.publish.burst import Burst, HeldBursts
+from canvaslite.publish.channels import ChannelPool, PublishChannel
+from canvaslite.publish.errors import unreachable_broker
+from canvaslite.publish.options import (
+    RetryPolicy,
+    drop_callers_own,
+    given,
+    listed,
+    logger,
+    relate_to_parent,
+    seconds_to,
+    seconds_until,
+)
+from canvaslite.publish.outgoing import Outgoing
+from canvaslite.publish.sending import RawMessage, Sender
+from canvaslite.publish.shortcut import Shortcut, has_quorum_queue
+from canvaslite.utils.uuid import uuid
+
+__all__ = ('Publisher',)
+
+#: Options that `AMQP.create_task_message` writes into the message; what is left concerns its way.
+_OF_THE_MESSAGE = (
+    'task_id', 'countdown', 'eta', 'expires', 'group_id', 'group_index', 'retries', 'chord', 'chain', 'link',
+    'link_error', 'reply_to', 'time_limit', 'soft_time_limit', 'root_id', 'parent_id', 'shadow', 'origin',
+    'ignore_result', 'argsrepr', 'kwargsrepr', 'replaced_task_nesting',
+)
+#: The exchange at which RabbitMQ's native delayed delivery begins (its name is kombu's).
+_DELAY_EXCHANGE = 'celery_delayed_27'
+
+_NO_OPTIONS: dict[str, Any] = {}
+
+
+class Publisher:
+    """Publishes the tasks of one app. May be used from many threads, and after a fork."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self._held = HeldBursts()
+        self._lock = threading.Lock()
+        self._shortcut = Shortcut(app)
+        #: Channels to RabbitMQ; None where another transport is used, or before that is known.
+        self._pool: ChannelPool | None = None
+        self._raw: bool | None = None
+        _publishers.add(self)
+
+    def publish(self, name: str, args: Any = None, kwargs: Any = None, options: Mapping[str, Any] = _NO_OPTIONS,
+                task: Any = None, producer: Any = None) -> str:
+        """Send a task message; returns the task's id.
+
+        `options` are those of ``apply_async``, in which `task`'s own are merged already. `producer` is a `Burst`, or a
+        `kombu.Producer` of the caller's; without one the message leaves at once over a pooled channel.
+
+        Raises TypeError for arguments that are none, `EncodeError` for those that the serializer does not take,
+        `QueueNotFound`, and `OperationalError` when the broker cannot be reached.
+        """
+        task_id: str = options.get('task_id') or uuid()
+        if self._raw and (producer is None or producer.__class__ is Burst) and not _anybody_listens():
+            prepared = self._shortcut.find(name, options)
+            if prepared is not None:
+                message = self._shortcut.fill(prepared, task_id, args, kwargs, options)
+                if producer is None:
+                    self._send_alone(message, prepared.policy)
+                else:
+                    producer.add(message)
+                return task_id
+        self._publish_generally(task_id, name, args, kwargs, options, task, producer)
+        return task_id
+
+    def burst(self, producer: Any = None) -> AbstractContextManager[Any]:
+        """A new `Burst` for a ``with`` statement; or `producer`, which stays its owner's, when there is one already."""
+        if producer is not None:
+            return nullcontext(producer)
+        conf = self.app.conf
+        policy = RetryPolicy(conf.task_publish_retry, conf.task_publish_retry_policy)
+        return Burst(self.app, self._channels() if self._is_raw() else None, policy, self._held)
+
+    def reset(self) -> None:
+        """Forget what was prepared, where settings, routes or queues were changed in place."""
+        self._shortcut.reset()
+
+    def close(self) -> None:
+        """Close the connections. Publishing again opens new ones."""
+        with self._lock:
+            pool, self._pool, self._raw = self._pool, None, None
+        self.reset()
+        if pool is not None:
+            pool.close()
+
+    # --- channels ------------------------------------------------------------------------------
+
+    def _is_raw(self) -> bool:
+        """Whether the broker is RabbitMQ through our own transport."""
+        if self._raw is None:
+            transport = self.app.connection_for_write().get_transport_cls()
+            channel = getattr(getattr(transport, 'Connection', None), 'Channel', None)
+            self._raw = hasattr(channel, 'publish_raw')
+        return self._raw
+
+    def _channels(self) -> ChannelPool:
+        with self._lock:
+            if self._pool is None:
+                conf = self.app.conf
+                self._pool = ChannelPool(self.app.connection_for_write, conf.broker_pool_limit,
+                                         conf.broker_pool_acquire_timeout)
+            return self._pool
+
+    def _send_alone(self, message: RawMessage, policy: RetryPolicy) -> None:
+        """Send one message over a pooled channel."""
+        pool = self._pool or self._channels()
+        lent = pool.take()
+        if lent is None and self._held.bursts:
+            # This thread holds a channel itself and must not wait for another: it might wait for itself.
+            self._held.bursts[-1].add(message)
+            self._held.bursts[-1].flush(settle=True)
+            return
+        lent = lent or pool.acquire()
+        try:
+            self._send_over(lent, message, policy)
+        finally:
+            pool.release(lent)
+
+    def _send_over(self, lent: PublishChannel, message: RawMessage, policy: RetryPolicy) -> None:
+        destination, properties, body = message
+        if destination in lent.declared and lent.channel is not None:
+            try:
+                lent.channel.publish_raw(destination.exchange, destination.routing_key, properties, body,
+                                         destination.mandatory)
+            except lent.connection.recoverable_connection_errors + lent.connection.recoverable_channel_errors as exc:
+                Sender(self.app, lent, policy).send_again(message, exc)
+            return
+        sender = Sender(self.app, lent, policy)
+        sender.send([message])
+        sender.finish()
+
+    # --- the long way ----------------------------------------------------------------------------
+
+    def _publish_generally(self, task_id: str, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any,
+                           producer: Any) -> None:
+        app = self.app
+        left = drop_callers_own(options)
+        said = {option: left.pop(option, None) for option in _OF_THE_MESSAGE}
+        stamped = left.pop('stamped_headers', None)
+        stamps = {stamp: left.pop(stamp, None) for stamp in stamped or ()}
+        router = options.get('router') or app.amqp.router
+        routed = given(router.route(left, options.get('route_name') or name, args, kwargs, task))
+        root_id, parent_id, inherited = relate_to_parent(app, said['root_id'], said['parent_id'])
+        if inherited is not None:
+            routed.setdefault('priority', inherited)
+        if said['countdown'] or said['eta']:
+            self._delay_at_broker(routed, said)
+        if said['expires'] is not None:
+            routed['expiration'] = seconds_until(app, said['expires'], task_id)
+        message = app.amqp.create_task_message(
+            task_id, name, args, kwargs, said['countdown'], said['eta'], said['group_id'], said['group_index'],
+            said['expires'], said['retries'] or 0, said['chord'], listed(said['link']), listed(said['link_error']),
+            said['reply_to'] or app.thread_oid, said['time_limit'], said['soft_time_limit'], False, root_id, parent_id,
+            said['shadow'], said['chain'], origin=said['origin'], ignore_result=said['ignore_result'],
+            argsrepr=said['argsrepr'], kwargsrepr=said['kwargsrepr'], stamped_headers=stamped,
+            replaced_task_nesting=said['replaced_task_nesting'] or 0, **stamps)
+        outgoing = app.amqp.prepare_message(name, message, **routed)
+        if options.get('connection') is not None:
+            producer = app.amqp.Producer(options['connection'], auto_declare=False)
+        publish_announced(outgoing, lambda announced: self._dispatch(announced, producer))
+
+    def _delay_at_broker(self, routed: dict[str, Any], said: Mapping[str, Any]) -> None:
+        """Route a task with eta or countdown so that RabbitMQ keeps it until then, where quorum queues are used."""
+        app = self.app
+        if not self._is_raw() or not has_quorum_queue(app.amqp.queues):
+            return
+        queue = routed.get('queue')
+        exchange = routed.get('exchange') if queue is None else queue.exchange
+        if (routed.get('exchange_type') if queue is None else queue.exchange.type) == 'direct':
+            logger.warning('Native delayed delivery needs a topic exchange, and %s is a direct one: the task is '
+                           'delivered at once, and waits for its eta in a worker.', exchange)
+            return
+        seconds = int(seconds_to(app, said['eta']) if said['eta'] else said['countdown'])
+        if seconds < 1:
+            return
+        routing_key = routed.get('routing_key') if queue is None else queue.routing_key
+        routed.pop('queue', None)
+        routed.update(routing_key=calculate_routing_key(seconds, routing_key),
+                      exchange=Exchange(_DELAY_EXCHANGE, type='topic'))
+
+    def _dispatch(self, outgoing: Outgoing, producer: Any) -> None:
+        """Hand a message to the producer, or to a channel of the pool when there is none."""
+        if producer.__class__ is Burst:
+            producer.send(outgoing)
+        elif producer is not None:
+            self._publish_through(producer, outgoing)
+        elif self._is_raw():
+            self._send_generally(outgoing)
+        elif self._held.bursts:
+            self._publish_through(self._held.bursts[-1].producer, outgoing)
+        else:
+            with self.app.producer_or_acquire(None) as pooled:
+                self._publish_through(pooled, outgoing)
+
+    def _send_generally(self, outgoing: Outgoing) -> None:
+        """Send a message alone, over a pooled channel, with its own timeouts."""
+        policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
+        if outgoing.timeout is None and outgoing.confirm_timeout is None:
+            self._send_alone(outgoing.encode(), policy)
+            return
+        with Burst(self.app, self._channels(), policy, self._held) as burst:
+            burst.send(outgoing)
+
+    def _publish_through(self, producer: Any, outgoing: Outgoing) -> None:
+        with self._named_errors(producer):
+            outgoing.publish_through(producer)
+
+    @contextmanager
+    def _named_errors(self, producer: Any) -> Iterator[None]:
+        """Turn the loss of a producer's connection into our `OperationalError`."""
+        connection = producer.connection
+        try:
+            yield
+        except (OperationalError, *connection.recoverable_connection_errors) as exc:
+            raise unreachable_broker(self.app, connection, exc) from exc
+
+
+def _anybody_listens() -> bool:
+    return bool(signals.before_task_publish.receivers or signals.after_task_publish.receivers
+                or signals.task_sent.receivers)
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def _reset_in_child() -> None:
+    for publisher in list(_publishers):
+        publisher._lock = threading.Lock()
+        publisher.reset()  # the origin header names the process
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_reset_in_child)

@@ -1,0 +1,148 @@
+"""Routing: from the name of a task, ``task_routes`` and the options of a call to where it is sent."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from kombu import Queue
+from kombu.utils.imports import symbol_by_name
+
+from canvaslite.exceptions import QueueNotFound
+
+__all__ = ('MapRoute', 'Router', 'expand_router_string', 'prepare')
+
+Options = dict[str, Any]
+
+
+class MapRoute:
+    """A router made of a mapping: task name, glob or compiled pattern, to a queue's name or a dict of options."""
+
+    def __init__(self, routes: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> None:
+        self.map: dict[str, Any] = {}
+        self.patterns: dict[re.Pattern[str], Any] = {}
+        for name, route in routes.items() if isinstance(routes, Mapping) else routes:
+            if isinstance(name, re.Pattern):
+                self.patterns[name] = route
+            elif '*' in name:
+                self.patterns[re.compile(fnmatch.translate(name))] = route
+            else:
+                self.map[name] = route
+
+    def __call__(self, name: str, *args: Any, **kwargs: Any) -> Options | None:
+        """The route of the task, or None. An exact name wins, then the first pattern that matches."""
+        if name in self.map:
+            return _as_options(self.map[name])
+        for pattern, route in self.patterns.items():
+            if pattern.match(name):
+                return _as_options(route)
+        return None
+
+
+class _NamedRouter:
+    """A router given by its dotted name, imported when it is asked first."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._router: Any = None
+
+    def __call__(self, name: str, args: Any, kwargs: Any, options: Any, task: Any = None) -> Any:
+        if self._router is None:
+            self._router = expand_router_string(self.name)
+        return _ask(self._router, name, args, kwargs, options, task)
+
+
+class Router:
+    """Applies the routers of ``task_routes`` in their order; the first that knows the task decides."""
+
+    def __init__(self, routes: Iterable[Any] | None = None, queues: Any = None, create_missing: bool = False,
+                 app: Any = None) -> None:
+        self.app = app
+        self.queues = {} if queues is None else queues
+        self.routes = list(routes or ())
+        self.create_missing = create_missing
+
+    @property
+    def constant(self) -> bool:
+        """Whether a task's route depends on its name and options alone, so that it need be found only once."""
+        return all(isinstance(router, MapRoute) for router in self.routes)
+
+    def route(self, options: Options, name: str, args: Any = (), kwargs: Any = None, task_type: Any = None) -> Options:
+        """The options with the destination filled in; what the caller gave wins over the route.
+
+        Raises `QueueNotFound` when the queue is unknown and may not be made.
+        """
+        options = self.expand_destination(options)
+        if self.routes:
+            route = self.lookup_route(name, args, kwargs or {}, options, task_type)
+            if route:
+                return _merge(self.expand_destination(route), options)
+        if 'queue' not in options:
+            return _merge(self.expand_destination(self.app.conf.task_default_queue), options)
+        return options
+
+    def expand_destination(self, route: Any) -> Options:
+        """A route (a queue's name or options) as options whose ``queue`` is a `kombu.Queue`."""
+        expanded = _as_options(route)
+        queue = expanded.pop('queue', None)
+        if queue:
+            expanded['queue'] = queue if isinstance(queue, Queue) else self._find_queue(queue)
+        return expanded
+
+    def _find_queue(self, name: str) -> Any:
+        try:
+            return self.queues[name]
+        except KeyError:
+            raise QueueNotFound(f'Queue {name!r} missing from task_queues') from None
+
+    def lookup_route(self, name: str, args: Any = None, kwargs: Any = None, options: Any = None,
+                     task_type: Any = None) -> Any:
+        """What the first router that knows the task says, or None."""
+        for router in self.routes:
+            route = self.query_router(router, name, args, kwargs, options, task_type)
+            if route is not None:
+                return route
+        return None
+
+    def query_router(self, router: Any, task: str, args: Any, kwargs: Any, options: Any, task_type: Any) -> Any:
+        """Ask one router."""
+        return _ask(router, task, args, kwargs, options, task_type)
+
+
+def expand_router_string(router: Any) -> Any:
+    """The router a dotted name stands for; a class with ``route_for_task`` is instantiated."""
+    found = symbol_by_name(router)
+    return found() if hasattr(found, 'route_for_task') else found
+
+
+def prepare(routes: Any) -> list[Any]:
+    """The value of ``task_routes`` as a list of routers."""
+    if routes is None:
+        return []
+    several = routes if isinstance(routes, (list, tuple)) else (routes,)
+    return [_as_router(route) for route in several]
+
+
+def _as_router(route: Any) -> Any:
+    if isinstance(route, (Mapping, list, tuple)):
+        return MapRoute(route)
+    return _NamedRouter(route) if isinstance(route, str) else route
+
+
+def _ask(router: Callable[..., Any], name: str, args: Any, kwargs: Any, options: Any, task: Any) -> Any:
+    old_style = getattr(router, 'route_for_task', None)
+    if old_style is not None:
+        return old_style(name, args, kwargs)
+    return router(name, args, kwargs, options, task=task)
+
+
+def _as_options(route: Any) -> Options:
+    return {'queue': route} if isinstance(route, (str, Queue)) else dict(route)
+
+
+def _merge(route: Options, options: Options) -> Options:
+    """The route, overridden by what the caller gave; None is not given."""
+    route.update((name, value) for name, value in options.items() if value is not None)
+    return route
