@@ -68,6 +68,9 @@ class Backend(ResultCodec, FailurePropagation):
     #: How this store joins chords; None where a ``celery.chord_unlock`` task has to poll.
     join: chords.ChordJoin | None = None
 
+    #: Whether the threads of a process may share one instance; None: as ``result_backend_thread_safe`` says.
+    thread_safe: bool | None = None
+
     retry_policy: Mapping[str, Any] = {'max_retries': 20, 'interval_start': 0, 'interval_step': 1, 'interval_max': 1}
 
     def __init__(self, app: Any, serializer: str | None = None, max_cached_results: int | None = None,
@@ -87,7 +90,8 @@ class Backend(ResultCodec, FailurePropagation):
         self.max_sleep_between_retries_ms = conf.get('result_backend_max_sleep_between_retries_ms', 10000)
         self.base_sleep_between_retries_ms = conf.get('result_backend_base_sleep_between_retries_ms', 10)
         self.max_retries = conf.get('result_backend_max_retries', float('inf'))
-        self.thread_safe = conf.get('result_backend_thread_safe', False)
+        if self.thread_safe is None:
+            self.thread_safe = bool(conf.get('result_backend_thread_safe', False))
 
     def as_uri(self, include_password: bool = False) -> str:
         """Where the store is, its password masked unless `include_password`."""

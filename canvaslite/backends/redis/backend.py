@@ -46,6 +46,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     ResultConsumer = _ResultConsumer
     join: RedisJoin
     result_consumer: _ResultConsumer
+    thread_safe = True
     supports_autoexpire = True
     supports_native_join = True
     supports_result_compression = True
