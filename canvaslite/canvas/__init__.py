@@ -1,0 +1,22 @@
+"""Say what to run: signatures of tasks, and the canvases made of them.
+
+`signature` a task call; `stamping` headers that go with it; `members`, `steps` what canvases consist of and how ``|``
+composes them; `chain`, `group`, `chord`, `mapping` the canvases; `freezing`, `counting` what is fixed before a canvas
+runs. Celery's public names, and the private ones that its users are seen to import, are all here.
+"""
+
+from __future__ import annotations
+
+from canvaslite.canvas.chain import _chain, chain
+from canvaslite.canvas.chord import _chord, chord
+from canvaslite.canvas.group import group
+from canvaslite.canvas.mapping import _basemap, chunks, xmap, xstarmap
+from canvaslite.canvas.members import maybe_unroll_group
+from canvaslite.canvas.signature import Signature, maybe_signature, maybe_subtask, signature, subtask
+from canvaslite.canvas.stamping import StampingVisitor
+
+__all__ = (
+    'Signature', 'signature', 'maybe_signature', 'subtask', 'maybe_subtask',
+    'chain', 'group', 'chord', 'chunks', 'xmap', 'xstarmap', 'StampingVisitor',
+    '_chain', '_chord', '_basemap', 'maybe_unroll_group',
+)

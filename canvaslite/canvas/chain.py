@@ -1,0 +1,288 @@
+"""`chain`: tasks one after another, each with the result of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial as bind
+from typing import Any, ClassVar
+
+from canvaslite.canvas.freezing import CHAIN_OPTIONS, bind_end, freeze_steps, lay_out
+from canvaslite.canvas.representation import repr_steps
+from canvaslite.canvas.signature import Signature, maybe_signature, own_app
+from canvaslite.canvas.stamping import collect_stamps
+from canvaslite.canvas.steps import fold_chain, is_empty_group, is_signature
+from canvaslite.current import get_current_app
+from canvaslite.result.blocking import allow_join_result
+from canvaslite.states import IGNORED, REJECTED
+from canvaslite.utils.functional import maybe_list
+from canvaslite.wire import CHAIN
+
+__all__ = ('_chain', 'chain')
+
+
+@Signature.register_type(name='chain')
+class _chain(Signature):
+    """A chain with the steps as they are given: what `chain` and ``|`` make, and what comes over the wire."""
+
+    KIND: ClassVar[str] = 'chain'
+
+    #: Accepted for Celery's sake: steps always travel in the message's ``chain`` field.
+    _use_link: bool | None = None
+    #: Prepared steps and their results, both last first, once frozen.
+    _frozen: tuple[list[Any], list[Any]] | None = None
+    #: So many of the first steps are held by canvases only, by this one alone or (`_shared`) by others too.
+    _owned: int = 0
+    _shared: bool = False
+
+    def __init__(self, *tasks: Any, use_link: bool | None = None, **options: Any) -> None:
+        if len(tasks) == 1 and _is_many(tasks[0]):
+            tasks = tasks[0]
+        app = options.get('app')
+        super().__init__(CHAIN, (), {'tasks': [_as_step(task, app) for task in tasks]}, **options)
+        self['subtask_type'] = 'chain'
+        if use_link is not None:
+            self._use_link = use_link
+
+    @classmethod
+    def from_dict(cls, d: Any, app: Any = None) -> Any:
+        """The chain that `d` describes."""
+        chain = cls(list(d['kwargs']['tasks']), app=app, **d['options'])
+        chain.update((key, d[key]) for key in ('args', 'immutable') if d.get(key))
+        return chain
+
+    @property
+    def tasks(self) -> list[Any]:
+        """Its steps."""
+        steps: list[Any] = self['kwargs']['tasks']
+        if self._shared:
+            steps[:self._owned] = [step.clone() for step in steps[:self._owned]]
+        self._owned, self._shared = 0, False
+        return steps
+
+    @tasks.setter
+    def tasks(self, steps: Any) -> None:
+        self['kwargs']['tasks'] = steps
+        self._owned, self._shared = 0, False
+
+    def hold_steps(self, owned: int, shared: bool) -> None:
+        """Note that no user holds the first `owned` steps, and whether another canvas does."""
+        self._owned = owned
+        self._shared = shared and owned > 0
+
+    def lend_steps(self) -> tuple[list[Any], int, bool]:
+        """Steps for another chain that begins with this one's, how many of them it owns, and whether it shares them.
+
+        What only canvases hold is shared until somebody looks at it (`tasks`), so that ``c = c | s`` in a loop does
+        not copy the whole chain each time.
+        """
+        steps: list[Any] = self['kwargs']['tasks']
+        if self['options'] or self['args'] or self['immutable']:
+            return self.unchain_tasks(), len(steps), False
+        self._shared = self._owned > 0
+        return [*steps[:self._owned], *(step.clone() for step in steps[self._owned:])], len(steps), self._shared
+
+    def unchain_tasks(self) -> list[Any]:
+        """Copies of its steps that mean what the chain means: with its links, options, arguments and immutability."""
+        steps = [step.clone() for step in self['kwargs']['tasks']]
+        if not steps:
+            return steps
+        options = {name: value for name, value in self['options'].items() if name not in CHAIN_OPTIONS}
+        if options:
+            steps[0]['options'].update(options)
+        if self['args']:
+            steps[0].accept_partial(self['args'])
+        if self['immutable']:
+            steps[0].set_immutable(True)
+        for callback in maybe_list(self['options'].get('link')) or ():
+            steps[-1].link(maybe_signature(callback, clone=True))
+        for errback in maybe_list(self['options'].get('link_error')) or ():
+            for step in steps:
+                step.link_error_of_chain(maybe_signature(errback, clone=True))
+        return steps
+
+    def steps_in_place(self) -> list[Any]:
+        """Its steps, to be frozen; the first has taken the chain's own arguments."""
+        return self.tasks
+
+    def with_steps(self, steps: list[Any]) -> Any:
+        """A chain like this one with other steps."""
+        chain = self._copy_shell({})
+        chain['kwargs'] = {**self['kwargs'], 'tasks': steps}
+        return chain
+
+    def _copy(self, memo: dict[int, Any]) -> Any:
+        copy = self._copy_shell(memo)
+        steps = [step._copy(memo) if is_signature(step) else step for step in self['kwargs']['tasks']]
+        copy['kwargs'] = {**self['kwargs'], 'tasks': steps}
+        copy._use_link = self._use_link
+        copy._owned = len(steps)
+        return copy
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Send it, with partial arguments for its first step."""
+        return self.apply_async(args, kwargs) if self['kwargs']['tasks'] else None
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Send it; returns the result of its last step, whose ``parent`` is that of the one before, and so on."""
+        app = self.app
+        if app.conf.task_always_eager:
+            with allow_join_result():
+                return self.apply(args, kwargs, **options)
+        return self.run(args, kwargs, app=app, **{**self['options'], **options})
+
+    def run(self, args: Any = None, kwargs: Any = None, group_id: str | None = None, chord: Any = None,
+            task_id: str | None = None, link: Any = None, link_error: Any = None, publisher: Any = None,
+            producer: Any = None, root_id: str | None = None, parent_id: str | None = None, app: Any = None,
+            group_index: int | None = None, **options: Any) -> Any:
+        """Send the first step with the others as what follows it; `options` are the first step's."""
+        args, kwargs = ((), {}) if self['immutable'] else (tuple(args or ()), kwargs or {})
+        if self._disposable and self._frozen is not None:
+            steps, results = self._frozen
+            if steps:
+                steps[-1].accept_partial((*args, *self['args']), kwargs)
+            _link_errors(steps, link_error)
+            if chord is not None:
+                bind_end(self, group_id, chord)
+        else:
+            steps, results = self.prepare_steps(
+                (*args, *self['args']), kwargs, self['kwargs']['tasks'], root_id, parent_id, link_error,
+                app or self.app, task_id, group_id, chord, group_index=group_index)
+        if not results:
+            return None
+        if link:
+            steps[0].extend_list_option('link', link)
+        return self._send(steps, results, {**options, 'producer': producer, 'parent_id': parent_id})
+
+    def _send(self, steps: list[Any], results: list[Any], options: dict[str, Any]) -> Any:
+        *rest, first = steps
+        # What followed the chain itself comes after its own steps: both lists have the next step last.
+        options['chain'] = [*(options.get('chain') or ()), *rest]
+        result = first.apply_async(**{name: value for name, value in options.items() if value is not None})
+        return results[0] if rest else result
+
+    def prepare_steps(self, args: Any, kwargs: Any, tasks: Any, root_id: str | None = None,
+                      parent_id: str | None = None, link_error: Any = None, app: Any = None,
+                      last_task_id: str | None = None, group_id: str | None = None, chord_body: Any = None,
+                      clone: bool = True, from_dict: Callable[..., Any] = Signature.from_dict,
+                      group_index: int | None = None) -> tuple[list[Any], list[Any]]:
+        """The frozen steps and their results, both with the last step first: its `tasks` as they travel.
+
+        Partial `args` and `kwargs` go to the first step, `link_error` to each; the others to the last one. Without
+        `clone` the signatures themselves are frozen.
+        """
+        app = app or self.app
+        rebuild = clone or self._disposable
+        steps = lay_out(tasks, bind(from_dict, app=app), copy=clone, split=rebuild)
+        if steps and (args or (clone and kwargs)):
+            steps[-1].accept_partial(args, kwargs if clone else None)
+        _link_errors(steps, link_error)
+        for step in steps:
+            if step.KIND == 'chord':
+                app.backend.ensure_chords_allowed()
+            step._disposable = rebuild and step.KIND != 'task'
+        results = freeze_steps(steps, root_id, _id=last_task_id, group_id=group_id, chord=chord_body,
+                               group_index=group_index)
+        self.id = results[0].id if results else last_task_id
+        return steps, results
+
+    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
+               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
+        """Fix the ids of all steps; `_id` and the chord are the last one's. Returns the result of the last step."""
+        steps, results = self._frozen = self.prepare_steps(
+            self['args'], None, self.tasks, root_id, parent_id, None, self.app, _id, group_id, chord, clone=False,
+            group_index=group_index)
+        self['args'] = ()  # the first step has them
+        if self._disposable:
+            self['kwargs']['tasks'] = steps[::-1]
+        return results[0] if results else None
+
+    _freeze = freeze
+
+    def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
+        """Add partial arguments for its first step, in place."""
+        if self['immutable'] or not (args or kwargs):
+            return
+        self['args'] = (*args, *self['args']) if args else self['args']
+        if kwargs and self['kwargs']['tasks']:
+            self.tasks[0].accept_partial(None, kwargs)
+
+    def link_error_of_chain(self, errback: Any) -> None:
+        """Run `errback` when one of its steps fails."""
+        self.append_to_list_option('link_error', errback)
+
+    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Run all steps in this process; returns the `EagerResult` of the last."""
+        options = {**self['options'], **options}
+        link = maybe_list(options.pop('link', None)) or ()
+        steps = list(self._steps_to_apply())
+        last: Any = None
+        for place, step in enumerate(steps, 1):
+            for callback in link if place == len(steps) else ():
+                step.link_of_chain(callback)
+            given = ((*(args or ()), *self['args']), kwargs) if last is None else ((last.get(),), None)
+            result = step.apply(*given, **options)
+            result.parent, last = last, result
+            if getattr(result, 'state', None) in (IGNORED, REJECTED):
+                break
+        return last
+
+    def _steps_to_apply(self) -> Iterator[Any]:
+        steps = [maybe_signature(step, app=self._app) for step in self['kwargs']['tasks']]
+        kept = [step for step in steps if not is_empty_group(step)] or steps[-1:]
+        return (step.clone() for step in kept)
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp its steps and what is linked to it, in place; returns itself."""
+        said = (visitor.on_chain_start(self, **headers) or {}) if visitor is not None else None
+        headers = collect_stamps(headers, said, self['options'], append_stamps)
+        self.stamp_links(visitor, append_stamps, **headers)
+        for step in self.tasks:
+            step.stamp(visitor, append_stamps, **headers)
+        if visitor is not None:
+            visitor.on_chain_end(self, **headers)
+        return self
+
+    @property
+    def app(self) -> Any:
+        """Its own app, else that of its first step, else the current one."""
+        return self.own_app() or get_current_app()
+
+    @app.setter
+    def app(self, app: Any) -> None:
+        self._app = app
+
+    def own_app(self) -> Any:
+        """The app that it or its first step is bound to, or None."""
+        steps = self['kwargs']['tasks']
+        return self._app or (own_app(steps[0]) if steps else None)
+
+    def __repr__(self) -> str:
+        return repr_steps(self)
+
+
+class chain(_chain):
+    """Steps run one after another, each called with the result of the one before.
+
+    `tasks` are signatures, or one iterable of them. Steps are composed as by ``|``, so that what comes out may be a
+    group or a chord; with options (``chain(a, b, task_id=...)``) they stay as they are given.
+    """
+
+    def __new__(cls, *tasks: Any, **options: Any) -> Any:
+        if cls is chain and tasks and not options and (len(tasks) != 1 or _is_many(tasks[0])):
+            operands = tasks[0] if len(tasks) == 1 else tasks
+            return fold_chain([_as_step(operand) for operand in operands], _chain)
+        return super().__new__(cls)
+
+
+def _link_errors(steps: list[Any], errbacks: Any) -> None:
+    for errback in maybe_list(errbacks) or ():
+        for step in steps:
+            step.link_error_of_chain(maybe_signature(errback, clone=True))
+
+
+def _as_step(step: Any, app: Any = None) -> Any:
+    return maybe_signature(step, app=app) if isinstance(step, dict) and not is_signature(step) else step
+
+
+def _is_many(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))

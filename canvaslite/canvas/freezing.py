@@ -1,0 +1,157 @@
+"""Fixing the ids of a canvas before it runs, so that whoever runs a part of it knows the others.
+
+A chain is brought into the form in which it travels (`lay_out`): a flat list of steps, each a task or a chord, only
+the last may be a group. What a caller holds keeps its shape; only copies made to be run are rebuilt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+from canvaslite.canvas.steps import ends_in_group, is_empty_group, is_signature, make_chord, unroll_groups
+
+__all__ = ('lay_out', 'freeze_steps', 'freeze_members', 'flatten_members', 'bind_end', 'first_ancestor')
+
+#: Options of a chain that are not its first step's.
+CHAIN_OPTIONS = frozenset({
+    'chain', 'chord', 'group_id', 'group_index', 'link', 'link_error', 'parent_id', 'reply_to', 'root_id', 'task_id',
+})
+
+
+def lay_out(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, split: bool) -> list[Any]:
+    """The steps of a chain as they travel, the last one first.
+
+    With `copy` they are copies, else the signatures themselves. With `split` a chord whose body is a chain gets the
+    first step of it as body, and the rest stand beside the chord: each header message carries the body.
+    """
+    flat = _spread(tasks, revive, copy, split)
+    reversed_steps: list[Any] = []
+    for step in reversed(flat):
+        if reversed_steps and ends_in_group(step):
+            step = _lead_into(step, reversed_steps.pop())
+        reversed_steps.append(step)
+    return reversed_steps
+
+
+def _spread(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, split: bool) -> list[Any]:
+    """Steps without chains, groups of one and empty groups among them; if there is nothing else, one empty group."""
+    flat: list[Any] = []
+    empty: Any = None
+    pending = [(task, copy) for task in reversed(list(tasks))]
+    while pending:
+        step, copy_it = pending.pop()
+        step = unroll_groups(step if is_signature(step) else revive(step))
+        if step.KIND == 'chain':
+            steps = step.unchain_tasks() if copy_it else step.steps_in_place()
+            pending.extend((task, False) for task in reversed(steps))
+        elif is_empty_group(step):
+            empty = step
+        else:
+            step = step.clone() if copy_it else step
+            rest = _split_body(step) if split and step.KIND == 'chord' else None
+            if rest is None:
+                flat.append(step)
+            else:
+                pending.extend((task, False) for task in reversed((step, *rest)))
+    return flat or ([empty] if empty is not None else [])
+
+
+def _split_body(chord: Any) -> list[Any] | None:
+    """Leave `chord`, changed in place, the first step of its body; returns the others, None if it has to stay whole."""
+    body = chord.body
+    if body is None or body.KIND != 'chain' or not body['kwargs']['tasks']:
+        return None
+    if unroll_groups(body['kwargs']['tasks'][0]).KIND == 'group':
+        return None
+    first, *rest = body.unchain_tasks()
+    chord.body = first
+    return rest
+
+
+def _lead_into(step: Any, following: Any) -> Any:
+    """`step`, whose value is the list of a group, with `following` run once on that list instead of on each member."""
+    if step.KIND == 'group':
+        chord = make_chord(step, following)
+        chord['kwargs']['header'] = step  # the group itself, so that its id and its members' are fixed in it
+        return chord
+    if step.KIND == 'chord':
+        return step.with_body(_lead_into(step.body, following), keep_header=True)
+    *before, last = step['kwargs']['tasks']
+    while is_empty_group(last):
+        *before, last = before
+    return step.with_steps([*before, _lead_into(unroll_groups(last), following)])
+
+
+def freeze_steps(reversed_steps: list[Any], root_id: str | None, **of_last: Any) -> list[Any]:
+    """Freeze the steps that `lay_out` made; returns their results, in the same order, each with its parent.
+
+    `of_last` are arguments of `freeze` for the last step: the chain ends where it ends.
+    """
+    results: list[Any] = []
+    for step in reversed_steps:
+        results.append(step.freeze(root_id=root_id) if results else step.freeze(root_id=root_id, **of_last))
+    for result, before in pairwise(results):
+        first_ancestor(result).parent = before
+    return results
+
+
+def first_ancestor(result: Any) -> Any:
+    """The result at the beginning of what `result` comes from."""
+    while result.parent is not None:
+        result = result.parent
+    return result
+
+
+def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: bool) -> list[Any]:
+    """The members with groups among them replaced by theirs, in order; chains without steps are left out."""
+    flat: list[Any] = []
+    pending = [iter(members)]
+    while pending:
+        for member in pending[-1]:
+            if not is_signature(member):
+                member = revive(member)
+            elif copy and member.KIND == 'task':
+                member = member.clone()
+            if member.KIND == 'group':
+                pending.append(iter(member['kwargs']['tasks']))
+                break
+            if member.KIND == 'chain' and not member['kwargs']['tasks']:
+                continue
+            flat.append(member.clone() if copy and member.KIND != 'task' else member)
+        else:
+            pending.pop()
+    return flat
+
+
+def freeze_members(members: list[Any], disposable: bool, **options: Any) -> list[Any]:
+    """Freeze the members of a group, each with its place; returns their results."""
+    results: list[Any] = []
+    for index, member in enumerate(members):
+        if disposable and member.KIND != 'task':
+            member._disposable = True
+        results.append(member.freeze(group_index=index, **options))
+    return results
+
+
+def bind_end(sig: Any, group_id: str | None, chord: Any) -> None:
+    """Make the tasks in which `sig` ends members of a chord, or of none when `chord` is None."""
+    pending = [sig]
+    while pending:
+        sig = pending.pop()
+        if sig.KIND == 'chain':
+            pending.extend(sig['kwargs']['tasks'][-1:])
+            continue
+        if sig.KIND == 'chord':
+            if sig.body is not None:
+                pending.append(sig.body)
+            continue
+        options = sig['options']
+        if chord is None:
+            options.pop('chord', None)
+        else:
+            options['chord'] = chord
+            options.setdefault('group_id', group_id)
+        if sig.KIND == 'group':
+            pending.extend(sig['kwargs']['tasks'])

@@ -1,0 +1,178 @@
+"""The rules of ``|``: which canvas comes of one canvas followed by another.
+
+- A chain stands for its steps, a group of one for its member, an empty group for nothing.
+- A group followed by something is a chord.
+- What follows a chord belongs to its body, except where it can as well stand beside it: the list of steps stays flat
+  that way, however many groups and tasks alternate.
+
+``chain(a, b, c)`` and ``a | b | c`` go through the same rules. Nothing that the caller holds is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from canvaslite.canvas.members import LazyMembers, maybe_unroll_group
+
+__all__ = ('compose', 'fold_chain', 'make_chord', 'extend_body', 'is_signature', 'is_empty_group', 'ends_in_group',
+           'unroll_groups')
+
+
+def is_signature(value: Any) -> bool:
+    """Whether `value` is a signature object: not a plain dict that holds one."""
+    return isinstance(value, dict) and hasattr(value, 'KIND')
+
+
+class Steps:
+    """Steps of a chain being built.
+
+    The first `owned` of them are held by no one but canvases; `shared` says that another canvas holds them too.
+    While `bare`, the result is not a chain but its only step: what began as a group or a chord.
+    """
+
+    __slots__ = ('bare', 'owned', 'shared', 'steps')
+
+    def __init__(self, steps: list[Any], owned: int = 0, shared: bool = False, bare: bool = False) -> None:
+        self.steps = steps
+        self.owned = owned
+        self.shared = shared
+        self.bare = bare
+
+    def add(self, other: Any) -> None:
+        """Let `other` follow. Raises `TypeError` when it has a step that is no signature."""
+        pending = [other]
+        while pending:
+            step = unroll_groups(pending.pop())
+            if not is_signature(step):
+                raise TypeError(f'a chain is made of signatures, not of {type(step).__name__}: {step!r}')
+            if step.KIND == 'chain':
+                self._leave_bare_chord()
+                pending.extend(reversed(step.unchain_tasks()))
+            elif not is_empty_group(step):
+                self._place(step)
+
+    def _place(self, step: Any) -> None:
+        last = self.steps[-1] if self.steps else None
+        if last is None:
+            self.steps.append(step)
+            self.bare = step.KIND == 'group'
+        elif last.KIND == 'group':
+            self._replace_last(make_chord(last, step))
+        elif last.KIND == 'chord' and belongs_to_body(last, step):
+            if step.KIND == 'group':
+                self._leave_bare_chord()
+            self._replace_last(extend_body(last, step))
+        else:
+            self.bare = False
+            self.steps.append(step)
+
+    def _replace_last(self, step: Any) -> None:
+        self.steps[-1] = step
+        self.owned = min(self.owned, len(self.steps) - 1)
+
+    def _leave_bare_chord(self) -> None:
+        if self.bare and self.steps[-1].KIND == 'chord':
+            self.bare = False
+
+    def build(self, chain_class: Any, app: Any) -> Any:
+        """The canvas."""
+        if self.bare:
+            return self.steps[0]
+        chain = chain_class(self.steps, app=app)
+        chain.hold_steps(self.owned, self.shared)
+        return chain
+
+
+def compose(left: Any, right: Any) -> Any:
+    """The canvas of `left` followed by `right`; NotImplemented when `right` is no signature."""
+    if not is_signature(right):
+        return NotImplemented
+    if left.KIND == 'group':
+        return _follow_group(left, right)
+    if is_empty_group(right):
+        return left
+    if left.KIND == 'chain':
+        steps = Steps(*left.lend_steps())
+        chain_class: Any = type(left)
+    else:
+        steps = Steps([left], bare=left.KIND == 'chord')
+        chain_class = left.TYPES['chain']
+    steps.add(right)
+    return steps.build(chain_class, left._app)
+
+
+def _follow_group(group: Any, right: Any) -> Any:
+    if is_empty_group(right):
+        # A generator that turns out to be empty was meant to have members: keep the shape that it would have had.
+        return make_chord(group, right) if isinstance(right['kwargs']['tasks'], LazyMembers) else group
+    if right.KIND == 'chain' and not right['kwargs']['tasks']:
+        return group
+    member = unroll_groups(group)
+    if member is not group and member.KIND != 'group':
+        return compose(member, right)
+    return make_chord(member, unroll_groups(right))
+
+
+def fold_chain(operands: Sequence[Any], chain_class: Any) -> Any:
+    """What ``a | b | c`` gives for ``a, b, c``, each but the last copied: the last stays the caller's to link to.
+
+    Raises:
+        TypeError: one of them is no signature.
+    """
+    steps = Steps([])
+    for operand in operands[:-1]:
+        steps.add(operand if not is_signature(operand) or operand.KIND == 'chain' else operand.clone())
+    steps.owned = len(steps.steps)
+    if operands:
+        steps.add(operands[-1])
+        steps.owned = min(steps.owned, max(0, len(steps.steps) - 1))
+    return steps.build(chain_class, None)
+
+
+def make_chord(header: Any, body: Any) -> Any:
+    """The chord of a group and what follows it."""
+    return header.TYPES['chord'](header, body=body, app=header._app)
+
+
+def extend_body(chord: Any, step: Any) -> Any:
+    """A chord like `chord` in which `step` follows the body."""
+    return chord.with_body(step if chord.body is None else compose(chord.body, step))
+
+
+def belongs_to_body(chord: Any, step: Any) -> bool:
+    """Whether `step`, following `chord`, goes into its body; else it stands beside the chord."""
+    if step.KIND == 'task':
+        return True
+    if chord.body is None or ends_in_group(chord.body):
+        # Beside the chord, the step would run once for each member of that group.
+        return True
+    return bool(step.KIND == 'group' and chord.body.KIND == 'chord')
+
+
+def ends_in_group(sig: Any) -> bool:
+    """Whether the value of `sig` is the list of a group's values."""
+    while sig is not None:
+        if sig.KIND == 'chord':
+            sig = sig.body
+        elif sig.KIND == 'chain':
+            steps = (unroll_groups(step) for step in reversed(sig['kwargs']['tasks']))
+            sig = next((step for step in steps if is_signature(step) and not is_empty_group(step)), None)
+        else:
+            return bool(sig.KIND == 'group')
+    return False
+
+
+def unroll_groups(sig: Any) -> Any:
+    """What a group of one stands for beside ``|``: its member; anything else is returned as it is."""
+    while is_signature(sig) and sig.KIND == 'group':
+        member = maybe_unroll_group(sig)
+        if member is sig or not is_signature(member):
+            break
+        sig = member
+    return sig
+
+
+def is_empty_group(sig: Any) -> bool:
+    """Whether `sig` is a group without members: nothing, in a chain."""
+    return bool(sig.KIND == 'group' and not sig['kwargs']['tasks'])
