@@ -1,0 +1,323 @@
+"""Results as messages: each process that sends tasks has a queue, and the results of its tasks come back to it there.
+
+Only the process that sent a task can read its result. Nothing is kept after it was read, so that a chord's parts cannot
+be counted: chords are refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+import weakref
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import kombu
+from kombu.utils.functional import LRUCache
+
+from canvaslite import exceptions, states
+from canvaslite.backends.base import AsyncBackendMixin, Backend, BaseResultConsumer
+from canvaslite.backends.codec import Meta
+from canvaslite.current import get_current_task
+from canvaslite.transport.connection import close_inherited
+
+__all__ = ('RPCBackend',)
+
+logger = logging.getLogger('canvaslite.backends.rpc')
+
+NO_CHORDS = """\
+The "rpc" result backend does not support chords!
+
+Note that a group chained with a task is also upgraded to be a chord, as this pattern requires synchronization.
+
+Result backends that support chords: redis, db+sqlite, db+postgresql, db+mysql, file and more.\
+"""
+
+#: Results that nobody has asked for yet are kept, the newest of them.
+RESULTS_KEPT = 16384
+
+#: Seconds after which a reading thread looks whether another thread's queue is to be read too.
+LONGEST_READ = 0.1
+
+#: Seconds between attempts to reach a broker that is away.
+PAUSE_BETWEEN_CONNECTIONS = 1.0
+
+
+class ReplyConsumer(BaseResultConsumer):
+    """Reads the reply queues of this process, on a connection of its own."""
+
+    def __init__(self, backend: RPCBackend) -> None:
+        super().__init__(backend)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the connection without speaking on it, and the queues: they are the parent's."""
+        connection = getattr(self, '_connection', None)
+        if connection is not None:
+            close_inherited(connection)
+        self._connection: Any = None
+        self._consumer: Any = None
+        self._errors: tuple[type[BaseException], ...] = ()
+        self._wanted: set[str] = set()
+        self._arrived: list[Meta] = []
+        self._complained = False
+
+    def want(self, queue: str) -> None:
+        """Read this queue too, from the next read on."""
+        self._wanted.add(queue)
+
+    def subscribe(self, task_ids: Collection[str]) -> None:
+        """Read this thread's queue: whatever the task, its result comes there."""
+        self.want(self.backend.oid)
+
+    def unsubscribe(self, task_ids: Collection[str]) -> None:
+        """Nothing to do: the queue is read as long as somebody waits for anything."""
+
+    def look(self, task_ids: Collection[str]) -> Iterable[Meta]:
+        """The results that have been read already."""
+        received = self.backend.received
+        return [received[task_id] for task_id in task_ids if task_id in received]
+
+    def read(self, timeout: float) -> Iterable[Meta]:
+        """Wait for a result; connect first where there is no connection."""
+        try:
+            if self._connection is None:
+                self._connect()
+            self._consume_wanted()
+            self._connection.drain_events(timeout=max(0.001, min(timeout, LONGEST_READ)))
+        except TimeoutError:
+            pass  # nothing has come
+        except self._recoverable() as exc:
+            self._lose_connection(exc)
+            time.sleep(min(timeout, PAUSE_BETWEEN_CONNECTIONS))
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def poll(self) -> None:
+        """Take what has arrived, if no other thread is reading."""
+        with suppress(exceptions.TimeoutError):  # another thread was faster
+            self._wait_turn(_NOBODY, time.monotonic() + 0.005, None)
+
+    def check(self) -> None:
+        """Notice a connection that the broker has closed: the queue went with it, and must be declared anew."""
+        connection = self._connection
+        if connection is None or self._reading:
+            return
+        sock = getattr(getattr(connection, '_connection', None), 'sock', None)
+        if sock is not None and select.select([sock], (), (), 0)[0]:
+            self.poll()
+
+    def _recoverable(self) -> tuple[type[BaseException], ...]:
+        if not self._errors:
+            connection = self._connection or self.backend.app.connection_for_read()
+            self._errors = (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, OSError)
+        return self._errors
+
+    def _connect(self) -> None:
+        connection = self.backend.app.connection_for_read()
+        connection.connect()
+        consumer = kombu.Consumer(connection.default_channel, [], on_message=self._on_message,
+                                  accept=self.backend.accept, no_ack=True)
+        for name in self._wanted:
+            self._read_queue(consumer, name)
+        self._connection, self._consumer = connection, consumer
+        if self._complained:
+            self._complained = False
+            logger.info('Result backend rpc: connected again')
+
+    def _consume_wanted(self) -> None:
+        for name in self._wanted - {queue.name for queue in self._consumer.queues}:
+            self._read_queue(self._consumer, name)
+
+    def _read_queue(self, consumer: Any, name: str) -> None:
+        queue = self.backend.reply_queue(name)
+        channel = consumer.channel
+        bound = queue(channel)
+        bound.declare()
+        # What is there already is fetched, so that a result that has come is seen at the first look.
+        while (message := bound.get(no_ack=True, accept=self.backend.accept)) is not None:
+            self._on_message(message)
+        consumer.add_queue(queue)
+        consumer.consume()
+
+    def _on_message(self, message: Any) -> None:
+        task_id = message.properties.get('correlation_id')
+        try:
+            meta = self.backend.meta_from_decoded(message.payload)
+        except Exception as exc:
+            # Whoever waits must hear of it: no other message will come.
+            logger.error('Result backend rpc: the result of %s cannot be read: %r', task_id, exc)
+            meta = {'status': states.FAILURE, 'result': exc, 'traceback': None, 'children': None}
+        meta['task_id'] = task_id = task_id or meta.get('task_id')
+        known = self.backend.received.get(task_id)
+        if known is None or known['status'] not in states.READY_STATES:
+            self.backend.received[task_id] = meta
+            self._arrived.append(meta)
+
+    def _lose_connection(self, exc: BaseException) -> None:
+        if not self._complained:
+            self._complained = True
+            logger.warning('Result backend rpc: the connection is lost (%s), connecting again; '
+                           'results sent meanwhile are lost too', exc)
+        connection, self._connection, self._consumer = self._connection, None, None
+        if connection is not None:
+            with suppress(Exception):  # it is broken: any error on closing it says the same
+                connection.close()
+
+
+class RPCBackend(AsyncBackendMixin, Backend):
+    """Results as messages on the queue named in the task message's ``reply_to``."""
+
+    persistent = False
+    supports_autoexpire = True
+    supports_native_join = True
+
+    result_consumer: ReplyConsumer
+
+    def __init__(self, app: Any, connection: Any = None, exchange: Any = None, exchange_type: str | None = None,
+                 persistent: bool | None = None, serializer: str | None = None, auto_delete: bool = True,
+                 **kwargs: Any) -> None:
+        super().__init__(app, serializer=serializer, **kwargs)
+        self.persistent = self.prepare_persistent(persistent)
+        self.delivery_mode = 2 if self.persistent else 1
+        self.auto_delete = auto_delete
+        #: The results that have arrived, by task id.
+        self.received: Any = LRUCache(limit=RESULTS_KEPT)
+        self._declared: set[str] = set()
+        self._lock = threading.Lock()
+        self.result_consumer = ReplyConsumer(self)
+        _backends.add(self)
+
+    def on_after_fork(self) -> None:
+        """Begin anew in a child: the queues, the connection and the results are its parent's."""
+        self._lock = threading.Lock()
+        self._declared.clear()
+        self.received = LRUCache(limit=RESULTS_KEPT)
+        self.result_consumer.on_after_fork()
+
+    @property
+    def oid(self) -> str:
+        """Name of the queue on which this thread's results come."""
+        return self.app.thread_oid  # type: ignore[no-any-return]
+
+    @property
+    def binding(self) -> kombu.Queue:
+        """This thread's reply queue."""
+        return self.reply_queue(self.oid)
+
+    def reply_queue(self, name: str) -> kombu.Queue:
+        """A reply queue, as Celery declares it."""
+        return kombu.Queue(name, kombu.Exchange(''), name, durable=True, auto_delete=self.auto_delete,
+                           expires=self.expires)
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """``rpc://``."""
+        return 'rpc://'
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def on_task_call(self, producer: Any, task_id: str) -> Any:
+        """Have the reply queue there before the task is sent: a result without a queue would be dropped."""
+        self.result_consumer.check()
+        name = self.oid
+        if name not in self._declared:
+            with self._lock:
+                if name not in self._declared:
+                    with self.app.connection_or_acquire() as connection:
+                        channel = connection.default_channel
+                        self.reply_queue(name)(channel).declare()
+                    self._declared.add(name)
+        return {}
+
+    def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None,
+                     **kwargs: Any) -> Any:
+        """Send the state and the result to who asked for them; to nobody if nobody did."""
+        queue, correlation_id = self.destination_for(task_id, request)
+        if not queue:
+            return None
+        meta = self._get_result_meta(result=self.encode_result(result, state), state=state, traceback=traceback,
+                                     request=request)
+        meta['task_id'] = task_id
+        with self.app.producer_or_acquire() as producer:
+            producer.publish(meta, exchange='', routing_key=queue, correlation_id=correlation_id,
+                             serializer=self.serializer, compression=self.compression, retry=True,
+                             retry_policy=self.retry_policy, delivery_mode=self.delivery_mode)
+        return result
+
+    def destination_for(self, task_id: str, request: Any) -> tuple[str | None, str]:
+        """``(queue, correlation id)`` of the result. Raises `RuntimeError` outside a task without a request."""
+        if request is None:
+            request = getattr(get_current_task(), 'request', None)
+        if request is None:
+            raise RuntimeError(f'The rpc backend needs the request of task {task_id} to know whom to reply to')
+        return request.reply_to, request.correlation_id or task_id
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
+        """What has come of a task; PENDING if nothing has. Takes what has arrived, and does not wait."""
+        self._ensure_not_eager()
+        meta = self.received.get(task_id)
+        if meta is None or meta['status'] not in states.READY_STATES:
+            self.result_consumer.want(self.oid)
+            self.result_consumer.poll()
+            meta = self.received.get(task_id)
+        return meta or {'status': states.PENDING, 'result': None}
+
+    poll = get_task_meta
+
+    def get_task_metas(self, task_ids: Collection[str]) -> dict[str, Meta]:
+        """What has come of those tasks."""
+        self.result_consumer.want(self.oid)
+        self.result_consumer.poll()
+        return {task_id: self.received[task_id] for task_id in task_ids if task_id in self.received}
+
+    def task_result_exists(self, task_id: str) -> bool:
+        """Whether anything has come of the task."""
+        return bool(self.get_task_meta(task_id)['status'] != states.PENDING)
+
+    def is_cached(self, task_id: str) -> bool:
+        """Whether the result has come."""
+        return task_id in self.received
+
+    def forget(self, task_id: str) -> None:
+        """Drop what has come of the task."""
+        self.received.pop(task_id, None)
+
+    # -- what messages cannot do -----------------------------------------------------------------------------------
+
+    def ensure_chords_allowed(self) -> NoReturn:
+        """Raise `NotImplementedError`, as Celery's."""
+        raise NotImplementedError(NO_CHORDS)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError('The rpc result backend keeps nothing: groups cannot be saved or restored, nor '
+                                  'results be read again; use another result_backend, such as redis or db+sqlite')
+
+    save_group = restore_group = get_group_meta = delete_group = reload_task_result = reload_group_result = _refuse
+
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), 'persistent': self.persistent, 'expires': self.expires,
+                                         'serializer': self.serializer, 'auto_delete': self.auto_delete})
+
+
+class _Nobody:
+    """Stands for a thread that reads but waits for nothing."""
+
+    inbox: tuple[Meta, ...] = ()
+
+
+_NOBODY: Any = _Nobody()
+_backends: weakref.WeakSet[RPCBackend] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for backend in list(_backends):
+        backend.on_after_fork()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
