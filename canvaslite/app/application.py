@@ -12,6 +12,7 @@ from typing import Any
 
 from canvaslite import current, signals
 from canvaslite.app import declare, sources
+from canvaslite.app.builtins import add_builtin_tasks
 from canvaslite.app.discovery import Discovery, import_modules
 from canvaslite.app.periodic import describe_periodic_task
 from canvaslite.app.registry import TaskRegistry
@@ -198,6 +199,7 @@ class Celery(Services):
         while self._pending:
             maybe_evaluate(self._pending[0])
             self._pending.popleft()
+        add_builtin_tasks(self)
         for declare_for in current.app_finalizers():
             declare_for(self)
         for task in tuple(self._tasks.values()):

@@ -135,6 +135,8 @@ def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: 
         _warn_of_other_function(app, task, fun, name)
         return task
     task = _task_class(app, fun, name, base or app.Task, bind, options)()
+    if hasattr(fun, '__qualname__'):
+        task.__qualname__ = fun.__qualname__  # of the class it would not be seen on the task
     app._tasks[name] = task
     task.bind(app)
     add_autoretry_behaviour(task, **options)
@@ -154,7 +156,6 @@ def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: 
         '__header__': app.type_checker(fun, bound=bind),
         '__wrapped__': run,
         '_decorated_fun': staticmethod(fun),
-        '__qualname__': getattr(fun, '__qualname__', fun.__name__),
     }
     return type(fun.__name__, (base,), {**attributes, **options})
 

@@ -26,9 +26,9 @@ class TaskRegistry(dict[str, Any]):
         Raises:
             InvalidTaskError: the task has no name.
         """
+        task = task() if inspect.isclass(task) else task
         if task.name is None:
             raise InvalidTaskError(f'Task class {type(task).__name__!r} must specify .name attribute')
-        task = task() if inspect.isclass(task) else task
         self[task.name] = task
 
     def unregister(self, name: Any) -> None:
