@@ -75,7 +75,7 @@ class Context:
         if not _CONTEXT_NAMES.issuperset(values) and values.get('headers') is None:
             values['headers'] = _custom_headers(values)
         limits = values.get('timelimit')
-        if limits is not None and limits != [None, None] and len(limits) >= 2:
+        if limits is not None and limits != [None, None] and isinstance(limits, (list, tuple)) and len(limits) >= 2:
             values['time_limit'], values['soft_time_limit'] = limits[0], limits[1]
         return context
 

@@ -69,9 +69,9 @@ def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str |
     elif delivery_info.get('exchange') == '' and delivery_info.get('routing_key'):
         merged['queue'] = delivery_info['routing_key']  # the default exchange: the key is the queue's name
     else:
-        merged.update(delivery_info)
+        merged.update((name, delivery_info[name]) for name in ('exchange', 'routing_key') if delivery_info.get(name))
     return task.signature(request.args if args is None else args, request.kwargs if kwargs is None else kwargs,
-                          merged, type=task, **options)
+                          merged)
 
 
 def merge_arguments(task: Any, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -104,7 +104,7 @@ class Task:
     #: Turns models among the arguments to data, for a task made with ``pydantic=True``.
     _dump_pydantic_arguments: Any = None
 
-    __bound__ = False
+    __bound__: bool
     _app: Any = None
     _backend: Any = None
     _default_request: Context | None = None
@@ -134,7 +134,7 @@ class Task:
     @classmethod
     def bind(cls, app: Any) -> Any:
         """Make this a task of `app`: take the settings' values for what is not set."""
-        was_bound, cls.__bound__ = cls.__bound__, True
+        was_bound, cls.__bound__ = cls._is_bound(), True
         cls._app = app
         cls._exec_options = None
         if cls.typing is None:
@@ -154,6 +154,11 @@ class Task:
         return app
 
     @classmethod
+    def _is_bound(cls) -> bool:
+        # A subclass of a bound class is not bound by that: it must have a request stack of its own.
+        return '__bound__' in cls.__dict__
+
+    @classmethod
     def on_bound(cls, app: Any) -> None:
         """Called when the task class is bound to an app."""
 
@@ -161,7 +166,7 @@ class Task:
     def _get_app(cls) -> Any:
         if cls._app is None:
             cls._app = get_current_app()
-        if not cls.__bound__:
+        if not cls._is_bound():
             cls.bind(cls._app)
         return cls._app
 

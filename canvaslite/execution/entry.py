@@ -60,6 +60,8 @@ class Executor:
             return self._run_task(context, job)
         except Unrecorded as exc:
             return Outcome(Kind.UNRECORDED, exc, note=_clip(f'[{context.id}]: {exc}'))
+        except Exception as exc:
+            return self._fail_internally(context, exc)
 
     def _run_task(self, context: Context, job: Job) -> Outcome:
         name: str = context.task  # type: ignore[attr-defined]
@@ -74,6 +76,15 @@ class Executor:
         if job.redelivered and is_done_already(prepared, context):
             return repeat_record(prepared, context)
         return trace(Run(prepared, context))
+
+    def _fail_internally(self, context: Context, exc: Exception) -> Outcome:
+        """The last resort: an error where there should be none is the task's failure, not the end of the process."""
+        logger.critical('Task [%s]: internal error: %r', context.id, exc, exc_info=True)
+        try:
+            refuse(self.app, context, exc)
+        except Unrecorded as unrecorded:
+            return Outcome(Kind.UNRECORDED, unrecorded, note=_clip(f'[{context.id}]: {unrecorded}'))
+        return Outcome(Kind.FAILURE, exc)
 
     def _refuse_unreadable(self, job: Job, head: Head, exc: Exception) -> Outcome:
         """Let those who wait for a message that cannot be read know, as far as its headers say who they are."""

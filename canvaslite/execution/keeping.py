@@ -33,6 +33,12 @@ def keep(run: Run) -> None:
     except Unrecorded as exc:
         run.kind = Kind.UNRECORDED
         run.note = f'{run.shown_name}[{run.id}]: the outcome could not be recorded: {exc}'
+    except Exception as exc:
+        if run.eager:
+            raise
+        # How the run ended stands; that the store does not say so must at least be seen.
+        logger.critical('Task %s[%s]: its outcome could not be recorded: %r', run.shown_name, run.id, exc,
+                        exc_info=True)
 
 
 def keep_success(run: Run) -> None:

@@ -136,7 +136,7 @@ def leave(run: Run) -> None:
     finally:
         task_stack.pop()
         run.task.request_stack.pop()
-        if not run.eager and run.stores_result:
+        if not run.eager and (run.stores_result or run.error is not None):
             _clean_up(run)
 
 
