@@ -77,8 +77,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
                           stacklevel=2)
             self.compression = None
         self.connection_errors = (*connection_error_classes(), *self._additional_errors())
-        errors = self.redis.exceptions
-        self.link = Link(self._make_pool, (errors.ResponseError,), errors.NoScriptError)
+        self.link = Link(self._make_pool, check_health=bool(self.connparams.get('health_check_interval')))
         self.join = RedisJoin(self)
         self.result_consumer = self.ResultConsumer(self)
         self._success_mark = _JSON_SUCCESS if self._plain_json and not self.compression else b''
@@ -196,6 +195,17 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     # -- keys and values ------------------------------------------------------------------------------------------
 
+    def get_key_for_task(self, task_id: Any, key: Any = '') -> Any:
+        """The key of a task's result."""
+        if task_id.__class__ is str and task_id and not key:
+            return self.task_keyprefix + task_id.encode()
+        return super().get_key_for_task(task_id, key)
+
+    def encode_bytes(self, data: Any) -> bytes:
+        """`data` encoded, as bytes."""
+        payload = self.encode(data)
+        return payload.encode() if payload.__class__ is str else payload
+
     def get(self, key: Any) -> Any:
         """The value of `key`, or None."""
         return self._ask(b'GET', ensure_bytes(key))
@@ -246,7 +256,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         meta = self._get_result_meta(result, state, traceback, request)
         meta['task_id'] = bytes_to_str(task_id)
         expires = self.failure_expires if state == states.FAILURE else self.expires
-        return ensure_bytes(self.encode(meta)), b'%d' % (expires or 0), self._success_mark
+        return self.encode_bytes(meta), b'%d' % (expires or 0), self._success_mark
 
     def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                      store: bool) -> None:

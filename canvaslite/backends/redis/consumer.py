@@ -18,7 +18,7 @@ from typing import Any
 from kombu.utils.encoding import bytes_to_str
 
 from canvaslite.backends.codec import Meta
-from canvaslite.backends.redis.driver import require_redis
+from canvaslite.backends.redis.driver import error_of
 from canvaslite.backends.redis.link import pack
 from canvaslite.backends.redis.replies import ErrorReply, Push
 from canvaslite.backends.redis.stream import Stream
@@ -187,7 +187,7 @@ class ResultConsumer(BaseResultConsumer):
         answers = []
         for reply in replies:
             if isinstance(reply, ErrorReply):
-                raise _error(reply)
+                raise error_of(reply)
             if not isinstance(reply, Push):
                 answers.append(reply)
             elif reply[0] == b'message':
@@ -232,9 +232,3 @@ class ResultConsumer(BaseResultConsumer):
             self.changed.notify_all()
         self._failures += 1
         return self.backend.pause_after(exc, self._failures)  # type: ignore[no-any-return]
-
-
-def _error(reply: str) -> Exception:
-    errors = require_redis().exceptions
-    kind = errors.BusyLoadingError if reply.startswith('LOADING') else errors.ResponseError
-    return kind(reply)  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ try:
 except ImportError:
     redis = None  # type: ignore[assignment]
 
-__all__ = ('connection_error_classes', 'redis', 'require_redis')
+__all__ = ('connection_error_classes', 'error_of', 'redis', 'require_redis')
 
 
 def require_redis() -> Any:
@@ -26,3 +26,12 @@ def connection_error_classes() -> tuple[type[Exception], ...]:
     """Errors after which the same command may succeed on a new connection."""
     errors = require_redis().exceptions
     return (errors.ConnectionError, errors.TimeoutError, errors.BusyLoadingError, errors.ReadOnlyError, OSError)
+
+
+def error_of(reply: str) -> Exception:
+    """The exception for an error that the server replied with."""
+    errors = require_redis().exceptions
+    kinds = {'NOSCRIPT': errors.NoScriptError, 'LOADING': errors.BusyLoadingError, 'READONLY': errors.ReadOnlyError,
+             'NOAUTH': errors.AuthenticationError, 'NOPERM': errors.NoPermissionError}
+    kind = kinds.get(reply.partition(' ')[0], errors.ResponseError)
+    return kind(reply)  # type: ignore[no-any-return]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from secrets import token_hex
+from random import getrandbits
 from typing import Any
-
-from kombu.utils.encoding import ensure_bytes
 
 from canvaslite import wire
 from canvaslite.backends import chords
@@ -61,10 +59,10 @@ class RedisJoin(ChordJoin):
         backend = self.backend
         task_id = part.task_id.encode()
         score = _UNPLACED if part.place is None else b'%d' % part.place
-        value = ensure_bytes(backend.encode([1, part.task_id, part.state, part.result]))
+        value = backend.encode_bytes([1, part.task_id, part.state, part.result])
         base = backend.get_key_for_group(part.group_id)
         keys: tuple[bytes, ...] = (base + b'.j', base + b'.t', base + b'.s', base + b'.d', base + b'.c', base)
-        token = token_hex(16)
+        token = '%032x' % getrandbits(128)
         args: tuple[bytes, ...] = (
             task_id + b':' + score, value, b'1' if self.ordered else b'0', score, b'%d' % self._kept,
             b'%d' % backend.chord_result_expires, b'%d' % (chords.CLAIM_LEASE * 1000), token.encode())
