@@ -22,7 +22,7 @@ class BrokerConnectionPool(ConnectionPool):  # type: ignore[misc]
     """kombu's pool, of our connections."""
 
     def new(self) -> PooledBrokerConnection:
-        return PooledBrokerConnection(self, **self.connection._info(resolve=False))
+        return PooledBrokerConnection(self, **dict(self.connection._info(resolve=False)))
 
 
 class Connections:

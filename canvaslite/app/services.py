@@ -47,7 +47,9 @@ class Services:
     @cached_property
     def amqp(self) -> Any:
         """Queues, routes and messages."""
-        return instantiate(self.amqp_cls, app=self)
+        amqp = instantiate(self.amqp_cls, app=self)
+        self.conf.bind_to(amqp.flush_routes)
+        return amqp
 
     @cached_property
     def publisher(self) -> Any:
