@@ -18,6 +18,7 @@ from canvaslite.canvas import chunks, signature, xmap, xstarmap
 from canvaslite.context import Context, RunStack
 from canvaslite.current import get_current_app, get_current_worker_task, task_stack
 from canvaslite.exceptions import Ignore, MaxRetriesExceededError, OperationalError
+from canvaslite.result import allow_join_result
 from canvaslite.utils.uuid import uuid
 
 __all__ = ('Context', 'Task')
@@ -390,7 +391,8 @@ class Task:
     def on_replace(self, sig: Any) -> Any:
         """Called to send the replacement; an override must return ``super().on_replace(sig)``."""
         if self.request.is_eager:
-            return sig.apply().get()
+            with allow_join_result():
+                return sig.apply().get()
         sig.delay()
         raise Ignore('Replaced by new task')
 

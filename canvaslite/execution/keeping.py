@@ -99,6 +99,11 @@ def describe_error(run: Run) -> Any:
 
 def exception_info(exc: BaseException) -> Any:
     """billiard's `ExceptionInfo` of `exc`, with `exc` itself as its ``exception``."""
+    if exc.__traceback__ is None:  # it was made, not raised, and a traceback must begin somewhere
+        try:
+            raise exc
+        except BaseException as raised:
+            exc = raised
     einfo = ExceptionInfo((type(exc), exc, exc.__traceback__))
     einfo.exception = exc
     return einfo
