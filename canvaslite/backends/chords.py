@@ -116,10 +116,11 @@ def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...
     Groups inside the header make the value of the body's argument a nested list: its shape is saved.
     """
     group_id, results = header_result_args[0], header_result_args[1]
+    size = body.get('chord_size')
     if not isinstance(results, (list, tuple)):
-        join.open(group_id, None, body, ())
+        join.open(group_id, size, body, ())
         return
-    join.open(group_id, None, body, [result.id for result in results])
+    join.open(group_id, size, body, [result.id for result in results])
     if any(isinstance(result, GroupResult) for result in results):
         backend.save_group(group_id, backend.app.GroupResult(*header_result_args))
 

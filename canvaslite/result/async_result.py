@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -22,6 +23,9 @@ from canvaslite.utils.graph import DependencyGraph
 __all__ = ('AsyncResult',)
 
 Meta = dict[str, Any]
+
+#: Seconds between two looks at what came before in the chain, while waiting.
+PARENTS_INTERVAL = 1.0
 
 
 @Thenable.register
@@ -75,7 +79,8 @@ class AsyncResult(ResultBase):
             assert_will_not_block()
         follow = follow_parents and propagate and self.parent is not None
         if follow:
-            on_interval = partial(self._check_parents, on_interval)
+            self._raise_failed_parent(look=False)
+            on_interval = partial(self._watch_parents, [time.monotonic()], on_interval)
         try:
             if self._cache:
                 return self.maybe_throw(propagate=propagate, callback=callback)
@@ -83,6 +88,7 @@ class AsyncResult(ResultBase):
                 self, timeout=timeout, interval=interval, on_interval=on_interval, no_ack=no_ack,
                 propagate=propagate, callback=callback, on_message=on_message)
         except Exception:
+            # Nobody was told of a parent's error but through this one: it is the error that tells why.
             failed = self._failed_parent() if follow else None
             if failed is None:
                 raise
@@ -90,22 +96,25 @@ class AsyncResult(ResultBase):
 
     wait = get
 
-    def _check_parents(self, on_interval: Callable[[], Any] | None) -> None:
-        self._maybe_reraise_parent_error()
+    def _watch_parents(self, looked_at: list[float], on_interval: Callable[[], Any] | None) -> None:
+        now = time.monotonic()
+        if now - looked_at[0] >= PARENTS_INTERVAL:
+            looked_at[0] = now
+            self._raise_failed_parent()
         if on_interval is not None:
             on_interval()
 
-    def _maybe_reraise_parent_error(self) -> None:
-        failed = self._failed_parent()
+    def _raise_failed_parent(self, look: bool = True) -> None:
+        failed = self._failed_parent(look)
         if failed is not None:
             failed.maybe_throw()
 
-    def _failed_parent(self) -> Any:
-        """The first task before this one that failed, looked up in one go; None if none did."""
+    def _failed_parent(self, look: bool = True) -> Any:
+        """The first task before this one that is known to have failed, or None; `look` asks the store, in one go."""
         tasks: list[Any] = []
         for node in reversed(list(self.ancestors())):
             tasks.extend(_tasks_of(node))
-        unknown = [task.id for task in tasks if not task._cache]
+        unknown = [task.id for task in tasks if not task._cache] if look else []
         metas = self.backend.get_task_metas(unknown) if unknown else {}
         for task in tasks:
             meta = task._cache or task._maybe_set_cache(metas.get(task.id))
@@ -340,8 +349,12 @@ class AsyncResult(ResultBase):
 
     def forget(self) -> None:
         """Remove the results of this task and its parents from the store."""
-        for node in (self, *self.ancestors()):
+        node: Any = self
+        while isinstance(node, AsyncResult):
             node._forget_self()
+            node = node.parent
+        if node is not None:
+            node.forget()
 
     def _forget_self(self) -> None:
         self._cache = None

@@ -33,7 +33,8 @@ class GroupResult(ResultSet):
     @classmethod
     def restore(cls, id: str, backend: Any = None, app: Any = None) -> GroupResult | None:
         """The group that was saved under `id`, or None."""
-        app = app_or_current(app if app is not None else cls._app)
+        bound = None if isinstance(cls.app, property) else cls.app  # an app's own class knows its app
+        app = app_or_current(app if app is not None else bound)
         return (backend or app.backend).restore_group(id)  # type: ignore[no-any-return]
 
     @property

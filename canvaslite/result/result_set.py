@@ -212,9 +212,6 @@ class ResultSet(ResultBase):
         for result in self.results:
             result.forget()
 
-    def _forget_self(self) -> None:
-        self.forget()
-
     def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
                timeout: float | None = None) -> None:
         """Tell all workers not to run these tasks. See `AsyncResult.revoke`."""
