@@ -7,12 +7,12 @@ runs. Celery's public names, and the private ones that its users are seen to imp
 
 from __future__ import annotations
 
-from canvaslite.canvas.chain import _chain, chain
-from canvaslite.canvas.chord import _chord, chord
-from canvaslite.canvas.group import group
+from canvaslite.canvas.chains import _chain, chain
+from canvaslite.canvas.chords import _chord, chord
+from canvaslite.canvas.groups import group
 from canvaslite.canvas.mapping import _basemap, chunks, xmap, xstarmap
 from canvaslite.canvas.members import maybe_unroll_group
-from canvaslite.canvas.signature import Signature, maybe_signature, maybe_subtask, signature, subtask
+from canvaslite.canvas.signatures import Signature, maybe_signature, maybe_subtask, signature, subtask
 from canvaslite.canvas.stamping import StampingVisitor
 
 __all__ = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from canvaslite.canvas.signature import Signature
+from canvaslite.canvas.signatures import Signature
 from canvaslite.canvas.steps import is_signature
 
 __all__ = ('count_parts',)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, ClassVar
 
-from canvaslite.canvas.group import group
+from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import as_members
-from canvaslite.canvas.signature import Signature
+from canvaslite.canvas.signatures import Signature
 from canvaslite.utils.text import truncate
 from canvaslite.wire import CHUNKS, MAP, STARMAP
 

@@ -137,7 +137,11 @@ def make_chord(header: Any, body: Any) -> Any:
 
 def extend_body(chord: Any, step: Any) -> Any:
     """A chord like `chord` in which `step` follows the body."""
-    return chord.with_body(step if chord.body is None else compose(chord.body, step))
+    body = chord.body
+    if body is not None:
+        # A group of one that is a body is a list for what follows: it does not stand beside ``|`` itself.
+        step = make_chord(body, step) if body.KIND == 'group' else compose(body, step)
+    return chord.with_body(step)
 
 
 def belongs_to_body(chord: Any, step: Any) -> bool:

@@ -12,10 +12,10 @@ from kombu.utils.functional import fxrange
 from canvaslite.canvas.freezing import bind_end, flatten_members, freeze_members
 from canvaslite.canvas.members import as_members
 from canvaslite.canvas.representation import repr_group
-from canvaslite.canvas.signature import Signature, maybe_signature, own_app
+from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
 from canvaslite.canvas.stamping import collect_stamps
 from canvaslite.canvas.steps import is_signature, make_chord
-from canvaslite.current import get_current_app
+from canvaslite.current import current_app
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import GROUP
 
@@ -66,11 +66,9 @@ class group(Signature):
     def tasks(self, members: Any) -> None:
         self['kwargs']['tasks'] = members
 
-    def _copy(self, memo: dict[int, Any]) -> Any:
-        copy = self._copy_shell(memo)
-        members = [member._copy(memo) if is_signature(member) else member for member in self['kwargs']['tasks']]
-        copy['kwargs'] = {**self['kwargs'], 'tasks': members}
-        return copy
+    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return {**self['kwargs'], 'tasks': [member._copy(memo) if is_signature(member) else member
+                                            for member in self['kwargs']['tasks']]}
 
     def __call__(self, *partial_args: Any, **options: Any) -> Any:
         """Send it, with partial arguments for each member."""
@@ -232,10 +230,6 @@ class group(Signature):
         """Run `callback`, without a result, when the first member succeeds; use a chord to wait for all."""
         return self.tasks[0].link(callback.clone().set(immutable=True))
 
-    def link_of_chain(self, callback: Any) -> None:
-        """Run `callback`, linked to a chain that ends here, when the first member succeeds."""
-        self.link(maybe_signature(callback, app=self._app))
-
     def link_error(self, errback: Any) -> tuple[Any, ...]:
         """Run `errback` for each member that fails; returns what was linked to them."""
         errback = maybe_signature(errback)
@@ -263,7 +257,7 @@ class group(Signature):
     @property
     def app(self) -> Any:
         """Its own app, else that of its first member, else the current one."""
-        return self.own_app() or get_current_app()
+        return self.own_app() or current_app
 
     @app.setter
     def app(self, app: Any) -> None:

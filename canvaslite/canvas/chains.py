@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.freezing import CHAIN_OPTIONS, bind_end, freeze_steps, lay_out
 from canvaslite.canvas.representation import repr_steps
-from canvaslite.canvas.signature import Signature, maybe_signature, own_app
+from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
 from canvaslite.canvas.stamping import collect_stamps
 from canvaslite.canvas.steps import fold_chain, is_empty_group, is_signature
-from canvaslite.current import get_current_app
+from canvaslite.current import current_app
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.states import IGNORED, REJECTED
 from canvaslite.utils.functional import maybe_list
@@ -106,17 +106,19 @@ class _chain(Signature):
 
     def with_steps(self, steps: list[Any]) -> Any:
         """A chain like this one with other steps."""
-        chain = self._copy_shell({})
-        chain['kwargs'] = {**self['kwargs'], 'tasks': steps}
+        chain = type(self)(steps, app=self._app)
+        chain.update((key, value) for key, value in self.items() if key != 'kwargs')
         return chain
 
     def _copy(self, memo: dict[int, Any]) -> Any:
-        copy = self._copy_shell(memo)
-        steps = [step._copy(memo) if is_signature(step) else step for step in self['kwargs']['tasks']]
-        copy['kwargs'] = {**self['kwargs'], 'tasks': steps}
+        copy = super()._copy(memo)
         copy._use_link = self._use_link
-        copy._owned = len(steps)
+        copy._owned = len(copy['kwargs']['tasks'])
         return copy
+
+    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return {**self['kwargs'], 'tasks': [step._copy(memo) if is_signature(step) else step
+                                            for step in self['kwargs']['tasks']]}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Send it, with partial arguments for its first step."""
@@ -213,13 +215,13 @@ class _chain(Signature):
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run all steps in this process; returns the `EagerResult` of the last."""
         options = {**self['options'], **options}
-        link = maybe_list(options.pop('link', None)) or ()
+        link = options.pop('link', None)
         steps = list(self._steps_to_apply())
+        if link and steps:
+            steps[-1].link_when_applied(link)
         last: Any = None
-        for place, step in enumerate(steps, 1):
-            for callback in link if place == len(steps) else ():
-                step.link_of_chain(callback)
-            given = ((*(args or ()), *self['args']), kwargs) if last is None else ((last.get(),), None)
+        for step in steps:
+            given = ((*(args or ()), *self['args']), kwargs) if last is None else ((_value_of(last),), None)
             result = step.apply(*given, **options)
             result.parent, last = last, result
             if getattr(result, 'state', None) in (IGNORED, REJECTED):
@@ -245,7 +247,7 @@ class _chain(Signature):
     @property
     def app(self) -> Any:
         """Its own app, else that of its first step, else the current one."""
-        return self.own_app() or get_current_app()
+        return self.own_app() or current_app
 
     @app.setter
     def app(self, app: Any) -> None:
@@ -278,6 +280,12 @@ def _link_errors(steps: list[Any], errbacks: Any) -> None:
     for errback in maybe_list(errbacks) or ():
         for step in steps:
             step.link_error_of_chain(maybe_signature(errback, clone=True))
+
+
+def _value_of(result: Any) -> Any:
+    # Inside a task waiting is denied, but what ran here need not be waited for.
+    with allow_join_result():
+        return result.get()
 
 
 def _as_step(step: Any, app: Any = None) -> Any:

@@ -17,12 +17,12 @@ from kombu.utils.functional import reprcall
 
 from canvaslite.canvas.stamping import STAMPED_HEADERS, collect_stamps
 from canvaslite.canvas.steps import compose
-from canvaslite.current import get_current_app
+from canvaslite.current import current_app
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
 
-__all__ = ('Signature', 'signature', 'subtask', 'maybe_signature', 'own_app')
+__all__ = ('Signature', 'signature', 'subtask', 'maybe_signature', 'copy_options', 'own_app')
 
 _Type = TypeVar('_Type', bound='type[Signature]')
 
@@ -135,7 +135,7 @@ class Signature(dict[str, Any]):
     @property
     def app(self) -> Any:
         """The app it belongs to, else the current one."""
-        return self._app if self._app is not None else get_current_app()
+        return self._app if self._app is not None else current_app
 
     @app.setter
     def app(self, app: Any) -> None:
@@ -233,25 +233,31 @@ class Signature(dict[str, Any]):
 
         `memo` has the copies made so far by `id`, as for `deepcopy`: what was one object is one in the copy.
         """
-        copy = self._copy_shell(memo)
-        copy['kwargs'] = dict(self['kwargs'] or ())
-        return copy
-
-    def _copy_shell(self, memo: dict[int, Any]) -> Any:
         cls: Any = self.__class__
         copy = dict.__new__(cls)
-        copy.update(self)
         if self._app is not None:
             copy._app = self._app
         if self._type is not None:
             copy._type = self._type
         memo[id(self)] = copy
-        options = self.get('options')
-        copy['options'] = _copy_options(options, memo) if options else {}
+        self._copy_entries(copy, memo)
         return copy
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self._copy(memo)
+    def _copy_entries(self, copy: dict[str, Any], memo: dict[int, Any]) -> None:
+        copy.update(self)
+        copy['kwargs'] = self._copy_kwargs(memo)
+        options = self.get('options')
+        copy['options'] = copy_options(options, memo) if options else {}
+
+    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return dict(self['kwargs'] or ())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        # As in Celery a plain dict, that is what the copy of a link is: `maybe_signature` of it shares its options.
+        copy: dict[str, Any] = {}
+        memo[id(self)] = copy
+        self._copy_entries(copy, memo)
+        return copy
 
     def replace(self, args: Any = None, kwargs: Any = None, options: Any = None) -> Any:
         """A copy with other arguments or options; what is None stays."""
@@ -343,9 +349,9 @@ class Signature(dict[str, Any]):
         self.link_error(errback)
         return self
 
-    def link_of_chain(self, callback: Any) -> None:
-        """Run `callback`, linked to a chain that ends here, when it succeeds."""
-        self.extend_list_option('link', callback)
+    def link_when_applied(self, callbacks: Any) -> None:
+        """Run what is linked to a chain that ends here, when it has run in this process."""
+        self.extend_list_option('link', callbacks)
 
     def link_error_of_chain(self, errback: Any) -> None:
         """Run `errback`, linked to a chain with this step, when it fails."""
@@ -429,7 +435,8 @@ class _Registration:
         return cls
 
 
-def _copy_options(options: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+def copy_options(options: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+    """A copy of execution options, and of the signatures in them; `memo` is that of `deepcopy`."""
     return {name: value if value.__class__ in _PLAIN else deepcopy(value, memo) for name, value in options.items()}
 
 

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.counting import count_parts
 from canvaslite.canvas.freezing import bind_end, first_ancestor
-from canvaslite.canvas.group import group
+from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers
 from canvaslite.canvas.representation import repr_chord
-from canvaslite.canvas.signature import Signature, maybe_signature, own_app, signature
+from canvaslite.canvas.signatures import Signature, copy_options, maybe_signature, own_app, signature
 from canvaslite.canvas.stamping import collect_stamps
 from canvaslite.canvas.steps import is_signature
-from canvaslite.current import get_current_app
+from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.utils.callers import user_stacklevel
@@ -88,13 +88,16 @@ class _chord(Signature):
     # --- copies -------------------------------------------------------------------------------------------------
 
     def _copy(self, memo: dict[int, Any]) -> Any:
-        copy = self._copy_shell(memo)
-        parts = copy['kwargs'] = dict(self['kwargs'])
-        parts['header'] = _copy_header(parts['header'], memo)
-        if parts.get('body') is not None:
-            parts['body'] = parts['body']._copy(memo)
+        copy = super()._copy(memo)
         copy._owned = True
         return copy
+
+    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
+        parts = dict(self['kwargs'])
+        parts['header'] = _copy_header(parts['header'], memo)
+        if parts.get('body') is not None:
+            parts['body'] = _copy_one(parts['body'], memo)
+        return parts
 
     def with_body(self, body: Any, keep_header: bool = False) -> Any:
         """A chord like this one with another body.
@@ -102,17 +105,18 @@ class _chord(Signature):
         The header is copied; or shared until somebody looks at it, where no user holds its members; or with
         `keep_header` it is the very same, made a group, so that freezing the one fixes the ids of the other.
         """
-        chord = self._copy_shell({})
         if keep_header:
             header: Any = self.header_group()
         elif self._owned:
             header = self['kwargs']['header']
-            self._shared = chord._shared = True
+            self._shared = True
         else:
             header = _copy_header(self['kwargs']['header'], {})
-        chord['kwargs'] = {**self['kwargs'], 'header': header, 'body': body}
-        chord._owned = not keep_header
-        chord._disposable = self._disposable
+        chord = Signature.__new__(type(self))
+        chord.update(self, kwargs={**self['kwargs'], 'header': header, 'body': body},
+                     options=copy_options(self['options'], {}))
+        chord._app, chord._disposable = self._app, self._disposable
+        chord._owned, chord._shared = not keep_header, self._shared and not keep_header
         return chord
 
     def header_group(self) -> Any:
@@ -216,7 +220,10 @@ class _chord(Signature):
         args, kwargs = self._partials(args, kwargs)
         header = self['kwargs']['header']
         header = header.clone() if is_signature(header) else group(_copy_header(header, {}), app=self.app)
-        return body.apply(args=(header.apply(args, kwargs).get(propagate=propagate),))
+        members = header.apply(args, kwargs)
+        with allow_join_result():
+            values = members.get(propagate=propagate)
+        return body.apply(args=(values,))
 
     def _partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Arguments for each task of the header."""
@@ -275,9 +282,9 @@ class _chord(Signature):
         self.body.link(callback)
         return callback
 
-    def link_of_chain(self, callback: Any) -> None:
-        """Run `callback`, linked to a chain that ends here, when the body succeeds."""
-        self.extend_list_option('link', callback)
+    def link_when_applied(self, callbacks: Any) -> None:
+        """Run what is linked to a chain that ends here, when the body has run in this process."""
+        self.body.extend_list_option('link', callbacks)
 
     def link_error(self, errback: Any) -> Any:
         """Run `errback` when the chord fails.
@@ -339,7 +346,7 @@ class _chord(Signature):
         self._app = app
 
     def _app_for(self, body: Any) -> Any:
-        return self.own_app() or own_app(body) or get_current_app()
+        return self.own_app() or own_app(body) or current_app
 
     def own_app(self) -> Any:
         """The app that it, its first task or its body is bound to, or None."""
@@ -368,7 +375,11 @@ def _as_header(header: Any, app: Any) -> Any:
 def _copy_header(header: Any, memo: dict[int, Any]) -> Any:
     if is_signature(header):
         return header._copy(memo)
-    return [member._copy(memo) if is_signature(member) else member for member in header]
+    return [_copy_one(member, memo) for member in header]
+
+
+def _copy_one(sig: Any, memo: dict[int, Any]) -> Any:
+    return sig._copy(memo) if is_signature(sig) else sig
 
 
 def _options_for_body(options: dict[str, Any]) -> dict[str, Any]:
