@@ -39,6 +39,7 @@ class CacheBackend(BaseKeyValueStoreBackend):
     `options` are added to the setting ``cache_backend_options``. Raises `ImproperlyConfigured` for an unknown cache.
     """
 
+    thread_safe = True
     supports_autoexpire = True
     supports_native_join = True
     supports_result_compression = True

@@ -18,6 +18,8 @@ NO_CHORDS = 'Starting chords requires a result backend to be configured; set res
 class DisabledBackend(BaseBackend):
     """Stores nothing. What would need a stored result raises `NotImplementedError`, as Celery's does."""
 
+    thread_safe = True
+
     def store_result(self, *args: Any, **kwargs: Any) -> None:
         """Keep nothing."""
 

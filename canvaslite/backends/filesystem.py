@@ -43,6 +43,7 @@ class FilesystemBackend(KeyValueStoreBackend):
     that does not exist or cannot be written to.
     """
 
+    thread_safe = True
     supports_result_compression = True
 
     def __init__(self, url: str | None = None, open: Callable[..., IO[bytes]] = open,

@@ -66,13 +66,9 @@ class ReplyConsumer(BaseResultConsumer):
         self._arrived: list[Meta] = []
         self._complained = False
 
-    def want(self, queue: str) -> None:
-        """Read this queue too, from the next read on."""
-        self._wanted.add(queue)
-
     def subscribe(self, task_ids: Collection[str]) -> None:
-        """Read this thread's queue: whatever the task, its result comes there."""
-        self.want(self.backend.oid)
+        """Read the queues of all threads: whichever of them has sent a task, its result comes to one of these."""
+        self._wanted.update(tuple(self.backend.declared), (self.backend.oid,))
 
     def unsubscribe(self, task_ids: Collection[str]) -> None:
         """Nothing to do: the queue is read as long as somebody waits for anything."""
@@ -122,7 +118,7 @@ class ReplyConsumer(BaseResultConsumer):
         connection.connect()
         consumer = kombu.Consumer(connection.default_channel, [], on_message=self._on_message,
                                   accept=self.backend.accept, no_ack=True)
-        for name in self._wanted:
+        for name in tuple(self._wanted):
             self._read_queue(consumer, name)
         self._connection, self._consumer = connection, consumer
         if self._complained:
@@ -130,7 +126,7 @@ class ReplyConsumer(BaseResultConsumer):
             logger.info('Result backend rpc: connected again')
 
     def _consume_wanted(self) -> None:
-        for name in self._wanted - {queue.name for queue in self._consumer.queues}:
+        for name in set(self._wanted) - {queue.name for queue in self._consumer.queues}:
             self._read_queue(self._consumer, name)
 
     def _read_queue(self, consumer: Any, name: str) -> None:
@@ -172,6 +168,7 @@ class ReplyConsumer(BaseResultConsumer):
 class RPCBackend(AsyncBackendMixin, Backend):
     """Results as messages on the queue named in the task message's ``reply_to``."""
 
+    thread_safe = True
     persistent = False
     supports_autoexpire = True
     supports_native_join = True
@@ -187,7 +184,8 @@ class RPCBackend(AsyncBackendMixin, Backend):
         self.auto_delete = auto_delete
         #: The results that have arrived, by task id.
         self.received: Any = LRUCache(limit=RESULTS_KEPT)
-        self._declared: set[str] = set()
+        #: The reply queues of this process's threads.
+        self.declared: set[str] = set()
         self._lock = threading.Lock()
         self.result_consumer = ReplyConsumer(self)
         _backends.add(self)
@@ -195,7 +193,7 @@ class RPCBackend(AsyncBackendMixin, Backend):
     def on_after_fork(self) -> None:
         """Begin anew in a child: the queues, the connection and the results are its parent's."""
         self._lock = threading.Lock()
-        self._declared.clear()
+        self.declared.clear()
         self.received = LRUCache(limit=RESULTS_KEPT)
         self.result_consumer.on_after_fork()
 
@@ -224,13 +222,13 @@ class RPCBackend(AsyncBackendMixin, Backend):
         """Have the reply queue there before the task is sent: a result without a queue would be dropped."""
         self.result_consumer.check()
         name = self.oid
-        if name not in self._declared:
+        if name not in self.declared:
             with self._lock:
-                if name not in self._declared:
+                if name not in self.declared:
                     with self.app.connection_or_acquire() as connection:
                         channel = connection.default_channel
                         self.reply_queue(name)(channel).declare()
-                    self._declared.add(name)
+                    self.declared.add(name)
         return {}
 
     def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None,
@@ -263,7 +261,7 @@ class RPCBackend(AsyncBackendMixin, Backend):
         self._ensure_not_eager()
         meta = self.received.get(task_id)
         if meta is None or meta['status'] not in states.READY_STATES:
-            self.result_consumer.want(self.oid)
+            self.result_consumer.subscribe((task_id,))
             self.result_consumer.poll()
             meta = self.received.get(task_id)
         return meta or {'status': states.PENDING, 'result': None}
@@ -272,7 +270,7 @@ class RPCBackend(AsyncBackendMixin, Backend):
 
     def get_task_metas(self, task_ids: Collection[str]) -> dict[str, Meta]:
         """What has come of those tasks."""
-        self.result_consumer.want(self.oid)
+        self.result_consumer.subscribe(task_ids)
         self.result_consumer.poll()
         return {task_id: self.received[task_id] for task_id in task_ids if task_id in self.received}
 

@@ -61,6 +61,7 @@ class DatabaseBackend(BaseBackend):
     database that cannot be reached when the tables are made at setup.
     """
 
+    thread_safe = True
     supports_native_join = True
 
     join: DatabaseJoin
