@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import proxy
 
-from vine import Thenable, barrier, promise
+from vine import Thenable, promise
 
 from canvaslite import states
 from canvaslite.current import get_current_app
@@ -19,6 +19,21 @@ __all__ = ('ResultSet',)
 
 Meta = dict[str, Any]
 Callback = Callable[[str, Any], Any]
+
+
+class _Countdown:
+    """Fulfils a promise when it was called so many times."""
+
+    __slots__ = ('fulfilled', 'left')
+
+    def __init__(self, left: int, fulfilled: Any) -> None:
+        self.left = left
+        self.fulfilled = fulfilled
+
+    def __call__(self, *args: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.fulfilled()
 
 
 @Thenable.register
@@ -194,10 +209,15 @@ class ResultSet(ResultBase):
     def on_ready(self) -> Any:
         """A promise that is fulfilled with this set when all members are known to be ready."""
         if self._on_ready is None:
-            self._on_ready = promise(args=(proxy(self),))
-            self._ready_barrier = self._ready_barrier or barrier(self.results)
-            self._ready_barrier.then(self._on_ready)
-            self._ready_barrier.finalize()
+            fulfilled = self._on_ready = promise(args=(proxy(self),))
+            if self._ready_barrier is not None:
+                self._ready_barrier.then(_Countdown(1, fulfilled))
+            elif self.results:
+                countdown = _Countdown(len(self.results), fulfilled)
+                for result in self.results:
+                    result.then(countdown)
+            else:
+                fulfilled()
         return self._on_ready
 
     def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None,
