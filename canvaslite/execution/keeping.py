@@ -72,12 +72,14 @@ def keep_retry(run: Run) -> None:
 
 def keep_rejection(run: Run) -> None:
     """A message that is dropped has a final outcome: those who wait for it must not wait for ever."""
+    describe_error(run)
     if not run.eager:
         keep_failure(run)
 
 
 def keep_nothing(run: Run) -> None:
     """An ignored task, or one that goes back to the queue, leaves its state as it is."""
+    describe_error(run)
 
 
 _KEEPERS: dict[Kind | None, Callable[[Run], None]] = {
@@ -91,22 +93,20 @@ _KEEPERS: dict[Kind | None, Callable[[Run], None]] = {
 
 
 def describe_error(run: Run) -> Any:
-    """The run's error with its traceback as text (billiard's `ExceptionInfo`, `exception` being the error itself)."""
+    """The run's error with its traceback as text (billiard's `ExceptionInfo`)."""
     if run.einfo is None and run.error is not None:
         run.einfo = exception_info(run.error)
     return run.einfo
 
 
 def exception_info(exc: BaseException) -> Any:
-    """billiard's `ExceptionInfo` of `exc`, with `exc` itself as its ``exception``."""
+    """billiard's `ExceptionInfo` of `exc`."""
     if exc.__traceback__ is None:  # it was made, not raised, and a traceback must begin somewhere
         try:
             raise exc
         except BaseException as raised:
             exc = raised
-    einfo = ExceptionInfo((type(exc), exc, exc.__traceback__))
-    einfo.exception = exc
-    return einfo
+    return ExceptionInfo((type(exc), exc, exc.__traceback__))
 
 
 def record_failure(backend: Any, eager: bool, task_id: str, exc: BaseException | None, traceback: str | None,
