@@ -6,7 +6,7 @@ more to do, when a run was not short, and when one of them has something to tell
 
 Signals: INT and TERM come to the whole process group or control group when the worker is asked to stop, which is
 the parent's business, so they are ignored; TERM ends the process only when the parent marked the running job for
-it. USR1 raises `SoftTimeLimitExceeded` in the job that it was meant for, and in no other.
+it. USR1 raises `SoftTimeLimitExceeded` in the job that it was meant for, and only in the task's own code.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from canvaslite.execution.outcome import Outcome
+from canvaslite.execution.tracer import user_code
 from canvaslite.pools.base import Preparation, Runner
 from canvaslite.pools.prefork import frames
 from canvaslite.pools.prefork.shared import SharedPage
-from canvaslite.protocol.job import Job, Verdict
+from canvaslite.protocol.job import Job
 from canvaslite.utils.process import die_with_parent, reseed_random
 
 logger = logging.getLogger('canvaslite.pools.prefork')
@@ -106,7 +106,7 @@ class JobLoop:
             os.kill(os.getpid(), signum)
 
     def _on_usr1(self, signum: int, frame: FrameType | None) -> None:
-        if self.running and self.page.is_soft_limit_for(self.running):
+        if user_code.running and self.running and self.page.is_soft_limit_for(self.running):
             raise SoftTimeLimitExceeded()
 
     def run(self, runner: Runner) -> None:
@@ -133,7 +133,8 @@ class JobLoop:
             self._hold(frames.encode_report(frames.STARTED, seq), start)
             self._flush()
         self.running = seq
-        outcome = self._run_guarded(runner, job)
+        outcome = runner.run(job)
+        self.running = 0
         kind = outcome.kind
         self.page.finish(seq, kind)
         end = time.monotonic()
@@ -146,19 +147,6 @@ class JobLoop:
             self._check_memory()
         if note or len(self.held) >= HELD_REPORTS or end - self.held_since > HELD_SECONDS:
             self._flush()
-
-    def _run_guarded(self, runner: Runner, job: Job) -> Outcome:
-        outcome: Outcome | None = None
-        try:
-            outcome = runner.run(job)
-            self.running = 0
-        except SoftTimeLimitExceeded:
-            # The signal came when the task's own code was not running (any more).
-            self.running = 0
-            if outcome is None:
-                verdict = Verdict('lost', 'The soft time limit was reached while the outcome was being recorded.')
-                outcome = runner.run(job._replace(verdict=verdict))
-        return outcome
 
     def _check_memory(self) -> None:
         used: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

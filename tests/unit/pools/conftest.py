@@ -12,6 +12,7 @@ import pytest
 from kombu.asynchronous import Hub
 
 from canvaslite.execution.outcome import Kind, Outcome
+from canvaslite.execution.tracer import user_code
 from canvaslite.pools.base import Pace
 from canvaslite.protocol.job import Job
 
@@ -45,9 +46,12 @@ class ScriptedRunner:
         note = ''
         if verb == 'sleep':
             try:
+                user_code.running = True
                 time.sleep(float(argument))
             except Exception as exc:
                 return Outcome(Kind.FAILURE, note=repr(exc))
+            finally:
+                user_code.running = False
         elif verb == 'exit':
             raise SystemExit(int(argument))
         elif verb == 'kill':

@@ -1,0 +1,272 @@
+"""Bootsteps: parts of a worker that are started in the order in which they require each other, and stopped in reverse.
+
+A program adds its own: ``app.steps['worker'].add(MyStep)`` or ``app.steps['consumer'].add(MyConsumerStep)``.
+
+    class Announcer(bootsteps.StartStopStep):
+        requires = {'canvaslite.worker.steps.pool:Pool'}
+
+        def start(self, worker): ...
+        def stop(self, worker): ...
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from graphlib import CycleError, TopologicalSorter
+from threading import Event
+from typing import Any
+
+from kombu.common import ignore_errors
+from kombu.utils.imports import symbol_by_name
+
+__all__ = ('Blueprint', 'ConsumerStep', 'StartStopStep', 'Step')
+
+logger = logging.getLogger('canvaslite.bootsteps')
+
+RUN, CLOSE, TERMINATE = 1, 2, 3
+
+_STATES = {0: 'initializing', RUN: 'running', CLOSE: 'closing', TERMINATE: 'terminating'}
+
+
+class Step:
+    """Something that is added to a parent (a worker or a consumer) when that is made."""
+
+    #: Name of the step; module and class where not given.
+    name: str = ''
+    #: Short name for logs.
+    label: str | None = None
+    #: Steps, or their paths, that are started before this one.
+    requires: Iterable[Any] = ()
+    #: Started after all others; one step of a blueprint may be.
+    last = False
+    #: Whether it takes part, unless `include_if` says something else.
+    enabled = True
+    conditional = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if 'name' not in vars(cls):
+            cls.name = f'{cls.__module__}.{cls.__qualname__}'
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        """Called with the parent and its options; may set attributes of the parent."""
+
+    def include_if(self, parent: Any) -> bool:
+        """Whether it takes part."""
+        return self.enabled
+
+    def create(self, parent: Any) -> Any:
+        """Make the object that the step starts and stops, if it is one object."""
+
+    def include(self, parent: Any) -> bool:
+        """Take part, if `include_if` says so."""
+        if not self.include_if(parent):
+            return False
+        self.create(parent)
+        return True
+
+    def info(self, parent: Any) -> dict[str, Any] | None:
+        """What ``inspect stats`` shows of it."""
+        return None
+
+    @property
+    def alias(self) -> str:
+        return self.label or type(self).name.rsplit('.', 1)[-1]
+
+    def __repr__(self) -> str:
+        return f'<step: {self.alias}>'
+
+
+class StartStopStep(Step):
+    """A step that is started and stopped with its parent."""
+
+    #: What `create` made.
+    obj: Any = None
+
+    def include(self, parent: Any) -> bool:
+        if not self.include_if(parent):
+            return False
+        self.obj = self.create(parent)
+        parent.steps.append(self)
+        return True
+
+    def start(self, parent: Any) -> None:
+        if self.obj is not None:
+            self.obj.start()
+
+    def stop(self, parent: Any) -> None:
+        if self.obj is not None:
+            self.obj.stop()
+
+    def close(self, parent: Any) -> None:
+        """The parent begins to stop."""
+
+    def terminate(self, parent: Any) -> None:
+        """Stop at once."""
+        if self.obj is not None:
+            getattr(self.obj, 'terminate', self.obj.stop)()
+
+
+class ConsumerStep(StartStopStep):
+    """A step of the consumer that starts kombu consumers of its own, on a channel of their own."""
+
+    requires: Iterable[Any] = ('canvaslite.worker.steps.connection:Connection',)
+    consumers: Any = None
+
+    def get_consumers(self, channel: Any) -> Any:
+        """The consumers, on `channel`; each is started. To be overridden."""
+        return ()
+
+    def start(self, c: Any) -> None:
+        channel = c.connection.channel()
+        self.consumers = self.get_consumers(channel)
+        for consumer in self.consumers or ():
+            consumer.consume()
+
+    def stop(self, c: Any) -> None:
+        self._close(c, cancel=True)
+
+    def shutdown(self, c: Any) -> None:
+        """The connection is about to be closed."""
+        self._close(c, cancel=False)
+
+    def _close(self, c: Any, cancel: bool) -> None:
+        consumers, self.consumers = self.consumers, None
+        channels = {}
+        for consumer in consumers or ():
+            if cancel and c.connection is not None:
+                ignore_errors(c.connection, consumer.cancel)
+            if consumer.channel is not None:
+                channels[id(consumer.channel)] = consumer.channel
+        for channel in channels.values():
+            if c.connection is not None:
+                ignore_errors(c.connection, channel.close)
+
+
+class Blueprint:
+    """The steps of one parent.
+
+    `steps` are added to `default_steps`; `apply` makes them and puts those that take part into ``parent.steps``.
+    """
+
+    name: str = ''
+    default_steps: Iterable[Any] = ()
+
+    def __init__(self, steps: Iterable[Any] | None = None, name: str | None = None,
+                 on_start: Callable[[], Any] | None = None, on_close: Callable[[], Any] | None = None,
+                 on_stopped: Callable[[], Any] | None = None) -> None:
+        self.name = name or self.name or type(self).__qualname__
+        self.types = [*self.default_steps, *(steps or ())]
+        self.on_start = on_start
+        self.on_close = on_close
+        self.on_stopped = on_stopped
+        self.state = 0
+        self.started = 0
+        self.steps: dict[str, Step] = {}
+        self.order: list[Step] = []
+        self.shutdown_complete = Event()
+
+    # -- making
+
+    def apply(self, parent: Any, **kwargs: Any) -> Blueprint:
+        """Make the steps in their order, and include them in `parent`."""
+        for step_class in self._sort():
+            step = step_class(parent, **kwargs)
+            self.steps[step_class.name] = step
+            self.order.append(step)
+        for step in self.order:
+            step.include(parent)
+        return self
+
+    def _sort(self) -> list[type[Step]]:
+        """The classes in an order that has every one after what it requires. Raises `KeyError` for a circle."""
+        classes = self._load()
+        last = {name for name, step in classes.items() if step.last}
+        graph = {name: [symbol_by_name(required).name for required in step.requires] for name, step in classes.items()}
+        for name in last:
+            graph[name] = [other for other in classes if other not in last]
+        try:
+            return [classes[name] for name in TopologicalSorter(graph).static_order()]
+        except CycleError as exc:
+            raise KeyError(f'bootsteps of {self.name} require each other: {exc.args[1]}') from exc
+
+    def _load(self) -> dict[str, Any]:
+        classes: dict[str, Any] = {}
+        pending = [symbol_by_name(step) for step in self.types]
+        while pending:
+            step = pending.pop(0)
+            if step.name not in classes:
+                classes[step.name] = step
+                pending += [symbol_by_name(required) for required in step.requires]
+        return classes
+
+    # -- running
+
+    def start(self, parent: Any) -> None:
+        """Start the steps."""
+        self.state = RUN
+        if self.on_start is not None:
+            self.on_start()
+        for position, step in enumerate(parent.steps):
+            logger.debug('| %s: Starting %s', self.name, step.alias)
+            self.started = position + 1
+            step.start(parent)
+
+    def close(self, parent: Any) -> None:
+        if self.on_close is not None:
+            self.on_close()
+        self.send_all(parent, 'close', 'closing', reverse=False, propagate=False)
+
+    def restart(self, parent: Any, method: str = 'stop', description: str = 'restarting',
+                propagate: bool = False) -> None:
+        """Stop the steps, to be started again."""
+        self.send_all(parent, method, description, propagate=propagate)
+
+    def stop(self, parent: Any, close: bool = True, terminate: bool = False) -> None:
+        """Stop the steps, those last started first."""
+        if self.state in (CLOSE, TERMINATE):
+            return
+        if self.state != RUN:
+            self.state = TERMINATE
+            self.shutdown_complete.set()
+            return
+        self.close(parent)
+        self.state = CLOSE
+        method, description = ('terminate', 'terminating') if terminate else ('stop', 'stopping')
+        self.send_all(parent, method, description, propagate=False)
+        if self.on_stopped is not None:
+            self.on_stopped()
+        self.state = TERMINATE
+        self.shutdown_complete.set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until stopped."""
+        self.shutdown_complete.wait(timeout)
+
+    def send_all(self, parent: Any, method: str, description: str | None = None, reverse: bool = True,
+                 propagate: bool = True, args: Iterable[Any] = ()) -> None:
+        """Call `method` of every step that has it. Errors are logged unless `propagate`."""
+        for step in reversed(parent.steps) if reverse else list(parent.steps):
+            function = getattr(step, method, None)
+            if function is None:
+                continue
+            logger.debug('| %s: %s %s...', self.name, (description or method).capitalize(), step.alias)
+            try:
+                function(parent, *args)
+            except Exception as exc:
+                if propagate:
+                    raise
+                logger.exception('Error on %s %s: %r', description or method, step.alias, exc)
+
+    def info(self, parent: Any) -> dict[str, Any]:
+        info: dict[str, Any] = {}
+        for step in parent.steps:
+            info.update(step.info(parent) or {})
+        return info
+
+    def human_state(self) -> str:
+        return _STATES[self.state]
+
+    def __getitem__(self, name: str) -> Step:
+        return self.steps[name]

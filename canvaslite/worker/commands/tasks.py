@@ -1,0 +1,149 @@
+"""Commands about tasks: revoking, terminating, rate and time limits."""
+
+from __future__ import annotations
+
+import logging
+import signal as signals
+from collections.abc import Iterable
+from typing import Any
+
+from canvaslite import states
+from canvaslite.utils.functional import maybe_list
+from canvaslite.worker.commands.panel import PanelState, control_command, nok, ok
+from canvaslite.worker.rate_limits import parse_rate
+from canvaslite.worker.request import Request, Stage
+from canvaslite.worker.revocation import is_stamp_revoked
+
+logger = logging.getLogger('canvaslite.worker')
+
+#: States of a task that nobody has started; a revoke may set them to REVOKED.
+_NOT_STARTED = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
+
+
+def signal_number(signal: Any) -> int:
+    """The number of a signal given by number or by name, ``TERM`` or ``SIGTERM``; that of TERM for None.
+
+    Raises `ValueError` when there is no such signal.
+    """
+    if signal is None:
+        return int(signals.SIGTERM)
+    if isinstance(signal, int):
+        return signal
+    name = str(signal).upper()
+    try:
+        return int(signals.Signals[name if name.startswith('SIG') else f'SIG{name}'])
+    except KeyError:
+        raise ValueError(f'there is no signal {signal!r}') from None
+
+
+@control_command(variadic='task_id', signature='[id1 [id2 [... [idN]]]]')
+def revoke(state: PanelState, task_id: Any, terminate: bool = False, signal: Any = None, **kwargs: Any) -> Any:
+    """Revoke tasks by id; with `terminate` also end the processes that run them."""
+    ids = list(dict.fromkeys(maybe_list(task_id) or ()))
+    signum = signal_number(signal)
+    worker_state = state.worker.state
+    worker_state.revoked.update(ids)
+    _discard_waiting(state, worker_state.find(ids))
+    if not terminate:
+        _mark_revoked(state, ids)
+        logger.info('Tasks flagged as revoked: %s', ', '.join(ids))
+        return ok(f'tasks {ids} flagged as revoked')
+    terminated = _terminate_all(state, worker_state.find(ids), signum)
+    _mark_revoked(state, [id for id in ids if id not in terminated])
+    return ok(f'terminate: {", ".join(terminated)}' if terminated else 'terminate: tasks unknown')
+
+
+@control_command(variadic='headers', signature='[key1=value1 [key2=value2 [... [keyN=valueN]]]]')
+def revoke_by_stamped_headers(state: PanelState, headers: Any, terminate: bool = False, signal: Any = None,
+                              **kwargs: Any) -> Any:
+    """Revoke tasks by stamped headers; with `terminate` also end the processes that run them."""
+    if isinstance(headers, list):
+        headers = dict(header.split('=', 1) for header in headers)
+    wanted = {name: list(maybe_list(values) or ()) for name, values in headers.items()}
+    worker_state = state.worker.state
+    worker_state.revoked.revoke_stamps(wanted)
+    found = [request for request in worker_state.requests() if is_stamp_revoked(request.stamps, wanted)]
+    _discard_waiting(state, found)
+    if not terminate:
+        return ok(f'headers {headers} flagged as revoked, but not terminated')
+    if not _terminate_all(state, found, signal_number(signal)):
+        return ok(f'headers {headers} were not terminated')
+    return ok(f'headers {headers} revoked')
+
+
+@control_command(variadic='task_id', args=[('signal', str)], signature='<signal> [id1 [id2 [... [idN]]]]')
+def terminate(state: PanelState, signal: Any, task_id: Any, **kwargs: Any) -> Any:
+    """Terminate tasks by id."""
+    return revoke(state, task_id, terminate=True, signal=signal)
+
+
+def _discard_waiting(state: PanelState, requests: Iterable[Request]) -> None:
+    """Have what waits for a process recorded as revoked now; what waits for its ETA is when that comes."""
+    revoked = {request for request in requests if request.stage is Stage.RESERVED and request.verdict is None}
+    if not revoked:
+        return
+    for request in state.consumer.pool.withdraw(revoked.__contains__):
+        logger.info('Discarding revoked task: %s[%s]', request.name, request.id)
+        request.condemn('revoked')
+        state.consumer.pool.submit_first(request)
+
+
+def _terminate_all(state: PanelState, requests: Iterable[Request], signum: int) -> list[str]:
+    terminated = []
+    for request in requests:
+        if request.stage in (Stage.RESERVED, Stage.ACTIVE) and request.verdict is None:
+            logger.info('Terminating %s (%s)', request.id, signum)
+            state.consumer.outcomes.terminate(request, signum)
+            terminated.append(request.id)
+    return terminated
+
+
+def _mark_revoked(state: PanelState, ids: Iterable[str]) -> None:
+    """Store REVOKED for tasks that nobody has started, so that those who wait for them need not."""
+    running = {request.id for request in state.worker.state.requests(Stage.ACTIVE)}
+    backend = state.app.backend
+    for id in ids:
+        if id in running:
+            continue
+        try:
+            if backend.get_state(id) in _NOT_STARTED:
+                backend.mark_as_revoked(id, reason='revoked', store_result=True)
+        except Exception as exc:
+            logger.warning('Failed to mark task %s as revoked in backend: %s', id, exc)
+
+
+@control_command(args=[('task_name', str), ('rate_limit', str)],
+                 signature='<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>')
+def rate_limit(state: PanelState, task_name: str, rate_limit: Any, **kwargs: Any) -> Any:
+    """Change the rate limit of a task."""
+    try:
+        parse_rate(rate_limit)
+    except ValueError as exc:
+        return nok(f'Invalid rate limit string: {exc!r}')
+    task = state.app.tasks.get(task_name)
+    if task is None:
+        logger.error('Rate limit attempt for unknown task %s', task_name)
+        return nok('unknown task')
+    task.rate_limit = rate_limit
+    state.consumer.reset_rate_limits()
+    if not rate_limit:
+        logger.info('Rate limits disabled for tasks of type %s', task_name)
+        return ok('rate limit disabled successfully')
+    logger.info('New rate limit for tasks of type %s: %s.', task_name, rate_limit)
+    return ok('new rate limit set successfully')
+
+
+@control_command(args=[('task_name', str), ('soft', float), ('hard', float)],
+                 signature='<task_name> <soft_secs> [hard_secs]')
+def time_limit(state: PanelState, task_name: str | None = None, hard: float | None = None, soft: float | None = None,
+               **kwargs: Any) -> Any:
+    """Change the time limits of a task."""
+    task = state.app.tasks.get(task_name)
+    if task is None:
+        logger.error('Change time limit attempt for unknown task %s', task_name)
+        return nok('unknown task')
+    task.soft_time_limit = soft
+    task.time_limit = hard
+    state.consumer.reset_rate_limits()
+    logger.info('New time limits for tasks of type %s: soft=%s hard=%s', task_name, soft, hard)
+    return ok('time limits set successfully')

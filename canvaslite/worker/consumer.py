@@ -1,0 +1,293 @@
+"""`Consumer`: the part of a worker that lives as long as one broker connection, and is started anew with each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from canvaslite import bootsteps
+from canvaslite.transport.connection import close_inherited
+from canvaslite.worker.binding import Binding
+from canvaslite.worker.intake import Intake
+from canvaslite.worker.prefetch import Prefetch
+from canvaslite.worker.recovery import Recovery
+from canvaslite.worker.request import Request, Stage
+from canvaslite.worker.returns import Returns
+
+__all__ = ('Consumer',)
+
+logger = logging.getLogger('canvaslite.worker')
+
+#: Seconds that the farewell to a broken connection may take.
+CLOSE_TIMEOUT = 5.0
+
+
+class Consumer:
+    """Takes messages from the broker, and tells it what became of them.
+
+    Steps and remote control commands get it as their parent; the attributes without underscore are theirs to use.
+    """
+
+    class Blueprint(bootsteps.Blueprint):
+        """What is started with each connection; the last step runs the loop."""
+
+        name = 'Consumer'
+        default_steps = (
+            'canvaslite.worker.steps.connection:Connection',
+            'canvaslite.worker.steps.control:Control',
+            'canvaslite.worker.steps.tasks:Tasks',
+            'canvaslite.worker.steps.loop:EventLoop',
+        )
+
+    def __init__(self, app: Any, controller: Any, init_callback: Callable[[Any], Any] | None = None) -> None:
+        self.app = app
+        #: The worker.
+        self.controller = controller
+        self.hostname: str = controller.hostname
+        self.hub = controller.hub
+        self.timer = controller.hub.timer
+        self.pool = controller.pool
+        self.state = controller.state
+        self.policies = controller.policies
+        self.outcomes = controller.outcomes
+        self.shutdown_request = controller.shutdown
+        self.init_callback = init_callback
+        self.pid = os.getpid()
+        self.restart_count = -1
+        self.prefetch_multiplier: int = controller.prefetch_multiplier
+        self.prefetch = Prefetch(self.pool.num_processes * self.prefetch_multiplier, app.conf.worker_eta_task_limit)
+        self.returns: Returns = controller.returns
+        self.recovery = Recovery(app, self.wait)
+        self.event_dispatcher: Any = None
+        # Of one connection:
+        self.connection: Any = None
+        self.connection_errors: tuple[type[BaseException], ...] = controller.connection_errors
+        self.binding: Binding | None = None
+        self.receipts: Any = None
+        self.intake: Intake | None = None
+        self.task_consumer: Any = None
+        self.qos_global = True
+        self.steps: list[Any] = []
+        self.blueprint = self.Blueprint(steps=app.steps['consumer'])
+        self.blueprint.apply(self)
+
+    # -- life
+
+    def start(self) -> None:
+        """Consume until told to stop, with one connection after the other."""
+        while True:
+            self.shutdown_request.check()
+            self.restart_count += 1
+            try:
+                self.blueprint.start(self)
+            except Exception as exc:
+                if not isinstance(exc, self.connection_errors):
+                    raise
+                self._survive(exc)
+
+    def _survive(self, exc: BaseException) -> None:
+        """The connection is lost: forget what came with it."""
+        self.blueprint.restart(self)
+        self.drop_connection()
+        self.recovery.note_loss(exc)
+        if self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
+            self._cancel_late_tasks()
+
+    def drop_connection(self) -> None:
+        """Let go of the connection and of all messages that wait here: the broker delivers them again."""
+        connection, self.connection = self.connection, None
+        receipts, self.receipts = self.receipts, None
+        self.task_consumer = self.intake = None
+        self.prefetch.forget()
+        if self.binding is not None:
+            self.binding.detach()
+            self.binding = None
+        if receipts is not None:
+            receipts.close()
+            for request in self.take_back_unstarted():
+                self.state.let_go(request)
+            running = self.state.requests()
+            self.returns.expect(running, receipts.remembered)
+        if connection is not None:
+            self._close_broken(connection)
+
+    def _close_broken(self, connection: Any) -> None:
+        try:
+            connection.collect(socket_timeout=CLOSE_TIMEOUT)
+            connection.release()
+        except Exception as exc:
+            logger.debug('While closing a broken connection: %r', exc)
+
+    def _cancel_late_tasks(self) -> None:
+        for request in self.state.requests(Stage.ACTIVE):
+            if not request.early and request.verdict is None:
+                logger.warning('Task %s cannot be acknowledged after a connection loss since late acknowledgement is '
+                               'enabled for it. Terminating it instead.', request)
+                self.outcomes.cancel(request)
+
+    def take_back_unstarted(self) -> list[Request]:
+        """The requests that did not start, taken from wherever they wait."""
+        taken: list[Request] = self.pool.withdraw(_did_not_start)
+        taken += self.state.requests(Stage.SCHEDULED)
+        for policy in self.policies.known.values():
+            if policy.bucket is not None:
+                taken += policy.bucket.waiting
+                policy.bucket.clear()
+        kept = set(self.state.requests()).difference(taken)
+        for request in kept:
+            request.stage = Stage.ACTIVE
+        return taken
+
+    def stop(self) -> None:
+        """Stop warmly: take nothing more, give back what did not start, let end what runs."""
+        self.stop_consuming()
+        self._drain()
+        self.blueprint.stop(self)
+        self.shutdown()
+
+    def stop_consuming(self) -> None:
+        """Take nothing more, and give back what did not start."""
+        if self.intake is not None:
+            self.intake.closed = True
+        if self.task_consumer is not None:
+            self._guarded(self.task_consumer.cancel)
+        for request in self.take_back_unstarted():
+            self._guarded(request.reject, True)
+            self.state.let_go(request)
+
+    def _drain(self, timeout: float | None = None) -> None:
+        """Let the loop run until the pool has nothing more to do, or for `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.pool.pending():
+            if timeout is None:
+                self.shutdown_request.check_cold()
+            elif deadline is not None and time.monotonic() > deadline:
+                return
+            self._guarded(self.turn)
+        self._guarded(self.turn, False)
+
+    def _guarded(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call `function`; with the connection lost, go on without one."""
+        try:
+            function(*args)
+        except Exception as exc:
+            if not isinstance(exc, self.connection_errors):
+                raise
+            logger.warning('consumer: Connection to broker lost while stopping: %r', exc)
+            self.drop_connection()
+
+    def terminate(self) -> None:
+        """Stop coldly: after ``worker_soft_shutdown_timeout``, whatever runs is killed."""
+        patience = self.app.conf.worker_soft_shutdown_timeout
+        self.stop_consuming()
+        if patience and (self.pool.pending() or self.app.conf.worker_enable_soft_shutdown_on_idle):
+            logger.warning('Initiating Soft Shutdown, terminating in %s seconds', patience)
+            self._drain(patience)
+        self.outcomes.stopping_cold = True
+        self.blueprint.stop(self, terminate=True)
+        self.shutdown()
+
+    def shutdown(self) -> None:
+        """Say goodbye to the broker."""
+        self.blueprint.send_all(self, 'shutdown', propagate=False)
+        connection, self.connection = self.connection, None
+        if self.binding is not None:
+            self.binding.detach()
+            self.binding = None
+        if self.receipts is not None:
+            self.receipts.close()
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception as exc:
+                logger.debug('While closing the connection: %r', exc)
+
+    # -- the loop
+
+    def turn(self, wait: bool = True) -> None:
+        """One turn: hand over, acknowledge, then see what came (waiting for it, up to a second)."""
+        self.pool.pump()
+        if self.receipts is not None:
+            self.receipts.flush()
+            if self.task_consumer is not None and self.prefetch.value != self.prefetch.told:
+                self.prefetch.update(self._tell_prefetch)
+        if wait:
+            self.hub.run_once()
+
+    def _tell_prefetch(self, count: int) -> None:
+        self.task_consumer.set_prefetch(count, self.qos_global)
+
+    def wait(self, seconds: float) -> None:
+        """Let the loop run for `seconds`, without a connection. Raises when the worker is to stop."""
+        deadline = time.monotonic() + seconds
+        timer = self.hub.call_later(seconds, lambda: None)
+        while time.monotonic() < deadline:
+            self.shutdown_request.check()
+            self.turn()
+        timer.cancel()
+
+    def on_ready(self) -> None:
+        """Messages come in."""
+        callback, self.init_callback = self.init_callback, None
+        if callback is not None:
+            callback(self)
+
+    def call_soon(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Have the loop call `function`."""
+        return self.hub.call_soon(lambda: function(*args, **kwargs))
+
+    # -- for remote control
+
+    def add_task_queue(self, queue: str, exchange: str | None = None, exchange_type: str | None = None,
+                       routing_key: str | None = None, **options: Any) -> None:
+        """Consume from one more queue, made if it is not known."""
+        queues = self.app.amqp.queues
+        if queue in queues:
+            added = queues.select_add(queues[queue])
+        else:
+            added = queues.select_add(queue, exchange=queue if exchange is None else exchange,
+                                      exchange_type=exchange_type or 'direct', routing_key=routing_key, **options)
+        if self.task_consumer is not None and not self.task_consumer.consuming_from(added.name):
+            self.task_consumer.add_queue(added)
+            self.task_consumer.consume()
+            logger.info('Started consuming from %s', queue)
+
+    def cancel_task_queue(self, queue: str) -> None:
+        """Consume from the queue no longer."""
+        logger.info('Canceling queue %s', queue)
+        queues = self.app.amqp.queues
+        queues.deselect([queue])
+        if self.task_consumer is not None:
+            aliased = queues.aliases.get(queue)
+            self.task_consumer.cancel_by_queue(queue if aliased is None else aliased.name)
+
+    def update_prefetch(self) -> None:
+        """The pool has another size."""
+        if self.prefetch.base:
+            self.prefetch.base = self.pool.num_processes * self.prefetch_multiplier
+
+    def reset_rate_limits(self) -> None:
+        """Read the tasks' rate limits again; what waits, waits for the new ones."""
+        waiting = {policy: policy.bucket for policy in self.policies.known.values() if policy.bucket is not None}
+        self.policies.refresh()
+        for policy, bucket in waiting.items():
+            if policy.bucket is not None:
+                bucket.pour_into(policy.bucket, self.pool.submit, self.hub)
+            else:
+                while bucket.waiting:
+                    self.pool.submit(bucket.waiting.popleft())
+
+    def release_inherited(self) -> None:
+        """In a child: let go of the parent's connection."""
+        if self.connection is not None:
+            close_inherited(self.connection)
+            self.connection = None
+
+
+def _did_not_start(request: Request) -> bool:
+    return request.stage is not Stage.ACTIVE
+
+

@@ -1,0 +1,65 @@
+"""`Pidfile`: says which process is the worker, and that there is one."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+
+__all__ = ('Pidfile', 'PidfileTaken')
+
+
+class PidfileTaken(Exception):
+    """Another living process holds the file."""
+
+
+class Pidfile:
+    """A file with the process's id in it, there while the process lives."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._held = False
+
+    def acquire(self) -> None:
+        """Write the file. One that a dead process left is replaced. Raises `PidfileTaken`, or `OSError`."""
+        while not self._create():
+            holder = self._read()
+            if holder is not None and holder != os.getpid() and _is_alive(holder):
+                raise PidfileTaken(f'the pidfile {self.path} is held by process {holder}')
+            with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+                os.unlink(self.path)
+        self._held = True
+        atexit.register(self.release)
+
+    def _create(self) -> bool:
+        try:
+            fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(fd, 'w') as file:
+            file.write(f'{os.getpid()}\n')
+        return True
+
+    def _read(self) -> int | None:
+        try:
+            with open(self.path) as file:
+                return int(file.read().strip())
+        except (OSError, ValueError):  # gone, or not a pidfile: nobody holds it
+            return None
+
+    def release(self) -> None:
+        """Remove the file, if it is ours."""
+        if self._held and self._read() == os.getpid():
+            self._held = False
+            with contextlib.suppress(OSError):  # removed by hand
+                os.unlink(self.path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, as somebody else's
+        return True
+    return True

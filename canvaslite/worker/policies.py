@@ -1,0 +1,99 @@
+"""`Policies`: what the worker's parent has to know of each task, looked up once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from canvaslite.pools.base import Pace
+from canvaslite.worker.rate_limits import Bucket, parse_rate
+
+__all__ = ('Policies', 'Policy')
+
+
+class Policy(Pace):
+    """What one task wishes: when to acknowledge, its limits, and its pace."""
+
+    __slots__ = ('acks_late', 'acks_on_failure', 'acks_on_timeout', 'bucket', 'count', 'limits', 'name',
+                 'reject_on_worker_lost', 'task')
+
+    def __init__(self, task: Any, name: str, hard: float | None, soft: float | None, rate_limited: bool) -> None:
+        super().__init__()
+        self.task = task
+        self.name = name
+        #: How many of them ended here.
+        self.count = 0
+        self.read(hard, soft, rate_limited)
+
+    def read(self, hard: float | None, soft: float | None, rate_limited: bool) -> None:
+        """Take over the task's options as they are now; `hard` and `soft` are the worker's own time limits."""
+        task = self.task
+        either = _is_not_false(task, 'acks_on_failure_or_timeout', True)
+        self.acks_late = bool(getattr(task, 'acks_late', False))
+        self.acks_on_failure = _is_not_false(task, 'acks_on_failure', either)
+        self.acks_on_timeout = _is_not_false(task, 'acks_on_timeout', either)
+        self.reject_on_worker_lost = bool(getattr(task, 'reject_on_worker_lost', False)
+                                          and not getattr(task, 'retry_on_worker_lost', False))
+        hard = getattr(task, 'time_limit', None) or hard
+        soft = getattr(task, 'soft_time_limit', None) or soft
+        self.limits = (hard, soft) if hard or soft else None
+        rate = parse_rate(getattr(task, 'rate_limit', None)) if rate_limited else 0.0
+        self.bucket = Bucket(rate) if rate else None
+
+    def limits_of(self, timelimit: Any) -> tuple[float | None, float | None] | None:
+        """The limits of a message with this ``timelimit`` header. Raises `ValueError` when it is no pair of numbers."""
+        if timelimit is None or timelimit in _NO_LIMITS:
+            return self.limits
+        if not isinstance(timelimit, (list, tuple)) or len(timelimit) != 2 or not all(map(_is_limit, timelimit)):
+            raise ValueError(f'timelimit is {timelimit!r:.100}, not a pair of numbers')
+        own_hard, own_soft = self.limits or (None, None)
+        hard, soft = timelimit[0] or own_hard, timelimit[1] or own_soft
+        return (hard, soft) if hard or soft else None
+
+
+_NO_LIMITS: tuple[Any, ...] = ([None, None], (None, None))
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _is_not_false(task: Any, name: str, default: bool) -> bool:
+    value = getattr(task, name, None)
+    return default if value is None else bool(value)
+
+
+class Policies:
+    """The policies by task name, made from a registry of tasks when they are first asked for."""
+
+    def __init__(self, tasks: Mapping[str, Any], hard: float | None = None, soft: float | None = None,
+                 rate_limited: bool = True) -> None:
+        self.tasks = tasks
+        self.hard = hard
+        self.soft = soft
+        self.rate_limited = rate_limited
+        self.known: dict[str, Policy] = {}
+
+    def find(self, name: str) -> Policy | None:
+        """The policy of the task called `name`; None when there is no such task."""
+        policy = self.known.get(name)
+        if policy is None:
+            task = self.tasks.get(name)
+            if task is not None:
+                policy = self.known[name] = Policy(task, name, self.hard, self.soft, self.rate_limited)
+        return policy
+
+    def unknown(self, name: str) -> Policy:
+        """A policy for a task that is not known here: nothing is acknowledged before it is refused."""
+        policy = Policy(None, name, None, None, False)
+        policy.acks_late = True
+        return policy
+
+    def refresh(self) -> None:
+        """Read the tasks' options again: remote control has changed one."""
+        for policy in self.known.values():
+            policy.read(self.hard, self.soft, self.rate_limited)
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks ended here, by name."""
+        return {name: policy.count for name, policy in self.known.items() if policy.count}

@@ -1,0 +1,136 @@
+"""Receipts: telling the broker what became of its messages, gathered once per turn of the loop.
+
+RabbitMQ numbers the deliveries of a channel. As long as tasks end roughly in order, one acknowledgement with
+``multiple`` stands for many; what has ended out of order is acknowledged by itself, at once. With the connection the
+numbers lose their meaning: the receipts are closed, and whatever still refers to them does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, Protocol
+
+logger = logging.getLogger('canvaslite.worker')
+
+#: How many of the last acknowledged messages are remembered, to know them when the connection broke before the
+#: broker had heard of it.
+REMEMBERED = 4096
+
+
+class Receipts(Protocol):
+    """What a received message needs of its receipts. `receipt` is what the transport calls the delivery."""
+
+    closed: bool
+
+    def acknowledge(self, receipt: Any, key: int) -> None: ...
+    def reject(self, receipt: Any, requeue: bool) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class RawReceipts:
+    """Receipts of a channel of ours: delivery numbers, all of which came through `expect`."""
+
+    __slots__ = ('_acknowledged', '_channel', '_unsettled', 'closed', 'remembered')
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._unsettled: dict[int, None] = {}
+        self._acknowledged: list[int] = []
+        self.closed = False
+        #: Keys of the messages acknowledged last.
+        self.remembered: deque[int] = deque(maxlen=REMEMBERED)
+
+    def expect(self, receipt: int) -> None:
+        """A delivery came in."""
+        self._unsettled[receipt] = None
+
+    def acknowledge(self, receipt: int, key: int) -> None:
+        if self.closed:
+            return
+        self._unsettled.pop(receipt, None)
+        self._acknowledged.append(receipt)
+        self.remembered.append(key)
+
+    def reject(self, receipt: int, requeue: bool) -> None:
+        if self.closed:
+            return
+        self._unsettled.pop(receipt, None)
+        self._channel.reject_raw(receipt, requeue)
+
+    def flush(self) -> None:
+        """Write what was gathered. Raises the transport's errors when the connection is lost."""
+        if self.closed:
+            return
+        acknowledged = self._acknowledged
+        if acknowledged:
+            self._acknowledged = []
+            self._write(acknowledged)
+        connection = self._channel.connection
+        if connection is not None:
+            connection.flush()
+
+    def _write(self, acknowledged: list[int]) -> None:
+        ack = self._channel.ack_raw
+        oldest = next(iter(self._unsettled), None)
+        last = max(acknowledged) if oldest is None else max((tag for tag in acknowledged if tag < oldest), default=0)
+        if last:
+            # The broker must still know the number itself, so it is one of those that are told now.
+            ack(last, True)
+        for tag in acknowledged:
+            if tag > last:
+                ack(tag)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class MessageReceipts:
+    """Receipts of kombu messages, which know their own channel."""
+
+    __slots__ = ('_errors', 'closed', 'remembered')
+
+    def __init__(self, errors: tuple[type[BaseException], ...]) -> None:
+        self._errors = errors
+        self.closed = False
+        self.remembered: deque[int] = deque(maxlen=0)
+
+    def acknowledge(self, receipt: Any, key: int) -> None:
+        if not self.closed:
+            receipt.ack_log_error(logger, self._errors)
+
+    def reject(self, receipt: Any, requeue: bool) -> None:
+        if not self.closed:
+            receipt.reject_log_error(logger, self._errors, requeue=requeue)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class NoReceipts:
+    """Receipts of a queue whose messages need none (``no_ack``)."""
+
+    __slots__ = ('closed', 'remembered')
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.remembered: deque[int] = deque(maxlen=0)
+
+    def expect(self, receipt: Any) -> None:
+        """Nothing to expect."""
+
+    def acknowledge(self, receipt: Any, key: int) -> None:
+        """Nothing to tell."""
+
+    def reject(self, receipt: Any, requeue: bool) -> None:
+        """Nothing to give back."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,233 @@
+"""`Request`: one received message, from receipt to acknowledgement.
+
+Of the message only what a worker's parent decides on is read when it comes in. Whatever else a signal handler or a
+remote control command asks for is decoded when it is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from enum import IntEnum
+from typing import Any
+
+from canvaslite.context import Context
+from canvaslite.protocol.job import Job, Verdict
+from canvaslite.worker.messages import Received
+from canvaslite.worker.policies import Policy
+
+__all__ = ('Request', 'Stage')
+
+_STAMPS = frozenset({'stamps', 'stamped_headers'})
+
+
+class Stage(IntEnum):
+    """Where a request is on its way through the worker."""
+
+    #: Waits for its ETA.
+    SCHEDULED = 1
+    #: Waits for its rate limit, or for a free process.
+    RESERVED = 2
+    #: Runs.
+    ACTIVE = 3
+    #: Its outcome is known, or it was given back to the broker.
+    READY = 4
+
+
+class Request:
+    """What the worker knows of one message.
+
+    `received` is the message with its receipt; `policy` what its task wishes; `limits` its hard and soft time limit.
+    """
+
+    __slots__ = ('_context', '_time_start', 'acknowledged', 'attempts', 'cancelled', 'early', 'eta', 'expires', 'id',
+                 'limits', 'pace', 'policy', 'received', 'signum', 'stage', 'timer', 'verdict', 'worker_pid')
+
+    def __init__(self, received: Received, id: str, policy: Policy,
+                 limits: tuple[float | None, float | None] | None) -> None:
+        self.received = received
+        self.id = id
+        self.policy = self.pace = policy
+        self.limits = limits
+        #: Acknowledge when the task starts, not when it has ended.
+        self.early = not policy.acks_late
+        #: The broker was told, or can no longer be told, what became of the message.
+        self.acknowledged = False
+        self.stage = Stage.RESERVED
+        self.eta: datetime | None = None
+        self.expires: datetime | None = None
+        self.verdict: Verdict | None = None
+        #: How often a process died that was to record the verdict.
+        self.attempts = 0
+        #: The signal with which the task's process was, or is to be, ended.
+        self.signum: int | None = None
+        #: Its process is ended because the message comes again.
+        self.cancelled = False
+        self.timer: Any = None
+        self.worker_pid: int | None = None
+        self._time_start: float | None = None
+        self._context: Context | None = None
+
+    # -- for the pool
+
+    def job(self) -> Job:
+        """What a child is to run. A task that has expired by now gets the verdict instead."""
+        if self.expires is not None and self.verdict is None and self.is_expired():
+            self.condemn('expired')
+        return self.received.job(self.verdict)
+
+    # -- on its way
+
+    def condemn(self, kind: str, detail: Any = None) -> None:
+        """The task is not to be run (any more): whoever gets the job records this as its outcome."""
+        self.verdict = Verdict(kind, detail)
+        self.early = False
+        self.limits = None
+
+    def is_expired(self) -> bool:
+        return self.expires is not None and datetime.now(timezone.utc) > self.expires
+
+    def begin(self, pid: int, time_start: float) -> None:
+        """It runs in process `pid` since `time_start` (`time.monotonic`)."""
+        self.stage = Stage.ACTIVE
+        self.worker_pid = pid
+        self._time_start = time_start
+
+    def acknowledge(self) -> None:
+        """Tell the broker that the message is done with, if it was not told anything yet."""
+        if not self.acknowledged:
+            self.acknowledged = True
+            self.received.acknowledge()
+
+    def reject(self, requeue: bool = False) -> None:
+        """Give the message back, if the broker was not told anything yet."""
+        if not self.acknowledged:
+            self.acknowledged = True
+            self.received.reject(requeue)
+
+    # -- what users ask
+
+    @property
+    def context(self) -> Context:
+        """The run as the task would see it. Raises what decoding the message raises."""
+        if self._context is None:
+            self._context = self.received.read()
+        return self._context
+
+    @property
+    def task(self) -> Any:
+        return self.policy.task
+
+    @property
+    def type(self) -> str:
+        """Name of the task."""
+        return self.policy.name
+
+    @property
+    def name(self) -> str:
+        """Name to be shown: the shadow name, if the message has one."""
+        return self.received.shadow() or self.policy.name
+
+    @property
+    def task_id(self) -> str:
+        return self.id
+
+    task_name = name
+
+    @property
+    def time_start(self) -> float | None:
+        """When it started, in seconds since the epoch."""
+        return None if self._time_start is None else time.time() - (time.monotonic() - self._time_start)
+
+    @property
+    def args(self) -> Any:
+        return self.context.args
+
+    @property
+    def kwargs(self) -> Any:
+        return self.context.kwargs
+
+    @property
+    def argsrepr(self) -> str:
+        return str(getattr(self.context, 'argsrepr', ''))
+
+    @property
+    def kwargsrepr(self) -> str:
+        return str(getattr(self.context, 'kwargsrepr', ''))
+
+    @property
+    def request_dict(self) -> dict[str, Any]:
+        return vars(self.context)
+
+    @property
+    def root_id(self) -> str | None:
+        return self.context.root_id
+
+    @property
+    def parent_id(self) -> str | None:
+        return self.context.parent_id
+
+    @property
+    def group(self) -> str | None:
+        return self.context.group
+
+    @property
+    def correlation_id(self) -> str | None:
+        return self.context.correlation_id
+
+    @property
+    def reply_to(self) -> str | None:
+        return self.context.reply_to
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        return self.context.delivery_info or {}
+
+    @property
+    def hostname(self) -> str | None:
+        return self.context.hostname
+
+    @property
+    def stamps(self) -> dict[str, Any]:
+        """The values of the stamped headers."""
+        headers = self.received.peek(_STAMPS)
+        stamps, names = headers.get('stamps'), headers.get('stamped_headers')
+        if not isinstance(stamps, dict) or not isinstance(names, list):
+            return {}
+        return {name: stamps.get(name) for name in names if isinstance(name, str)}
+
+    @property
+    def message(self) -> Any:
+        """The message as the transport gave it."""
+        return self.received.message
+
+    @property
+    def body(self) -> bytes:
+        return self.received.job(None).body
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What ``inspect`` shows; with `safe` the arguments as their representations."""
+        context = self.context
+        return {
+            'id': self.id,
+            'name': self.name,
+            'args': self.argsrepr if safe else context.args,
+            'kwargs': self.kwargsrepr if safe else context.kwargs,
+            'type': self.type,
+            'hostname': context.hostname,
+            'time_start': self.time_start,
+            'acknowledged': self.acknowledged,
+            'delivery_info': context.delivery_info,
+            'worker_pid': self.worker_pid,
+        }
+
+    def humaninfo(self) -> str:
+        return f'{self.name}[{self.id}]'
+
+    def __str__(self) -> str:
+        eta = f' ETA:[{self.eta}]' if self.eta else ''
+        expires = f' expires:[{self.expires}]' if self.expires else ''
+        return f'{self.humaninfo()}{eta}{expires}'
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__}: {self.humaninfo()}>'

@@ -1,0 +1,328 @@
+"""`Worker`: takes tasks from the broker and has them run.
+
+::
+
+    Worker ── Hub (the event loop)
+           ── Pool (processes or threads)
+           ── Consumer ── Connection ── Control ── Tasks ── EventLoop    (anew with each connection)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from kombu.utils.imports import symbol_by_name
+
+from canvaslite import bootsteps, signals
+from canvaslite.exceptions import ImproperlyConfigured, WorkerTerminate
+from canvaslite.pools import pool_class
+from canvaslite.pools.doorbell import Doorbell
+from canvaslite.utils.nodenames import default_nodename, worker_direct
+from canvaslite.worker.outcomes import Outcomes
+from canvaslite.worker.pidfile import Pidfile, PidfileTaken
+from canvaslite.worker.policies import Policies
+from canvaslite.worker.request import Stage
+from canvaslite.worker.returns import Returns
+from canvaslite.worker.shutdown import EX_FAILURE, EX_OK, Shutdown
+from canvaslite.worker.state import State
+
+__all__ = ('WorkController', 'Worker')
+
+logger = logging.getLogger('canvaslite.worker')
+
+#: Exit status when the pidfile is another's.
+EX_CANTCREAT = 73
+
+
+class Worker:
+    """A worker. Making one imports the app's modules and checks the settings; `start` runs it to its end.
+
+    Options that are None are taken from the settings. `concurrency` is the number of processes or threads, or
+    ``'auto'``; `queues` and `exclude_queues` are names, in a list or with commas between them;
+    `ready_callback(consumer)` is called when it takes messages. `optimization` is accepted for compatibility.
+
+    Raises:
+        ImproperlyConfigured: a setting is wrong; the message names it.
+    """
+
+    class Blueprint(bootsteps.Blueprint):
+        """The parts of a worker."""
+
+        name = 'Worker'
+        default_steps = (
+            'canvaslite.worker.steps.hub:Hub',
+            'canvaslite.worker.steps.pool:Pool',
+            'canvaslite.worker.steps.consumer:Consumer',
+        )
+
+    def __init__(self, app: Any, hostname: str | None = None, *, concurrency: Any = None, pool: Any = None,
+                 queues: Any = None, exclude_queues: Any = None, include: Any = None, loglevel: Any = None,
+                 logfile: Any = None, pidfile: str | None = None, prefetch_multiplier: int | None = None,
+                 time_limit: float | None = None, soft_time_limit: float | None = None,
+                 max_tasks_per_child: int | None = None, max_memory_per_child: int | None = None,
+                 optimization: str | None = None, purge: bool = False, disable_rate_limits: bool | None = None,
+                 ready_callback: Any = None, **options: Any) -> None:
+        self.app = app
+        self.hostname = default_nodename(hostname)
+        self.startup_time = datetime.now(timezone.utc)
+        self.loglevel = loglevel
+        self.logfile = logfile
+        self.pidfile = Pidfile(pidfile) if pidfile else None
+        self.purge = purge
+        self.options = options
+        self.exitcode: int | None = None
+        self.ready_callback = ready_callback
+        self.bell = Doorbell(lambda: None)
+        self.shutdown = Shutdown(self.hostname, self.bell.ring)
+        signals.celeryd_init.send(sender=self.hostname, instance=self, conf=app.conf, options=options)
+        self.setup_includes(include)
+        self.setup_defaults(concurrency=concurrency, prefetch_multiplier=prefetch_multiplier, time_limit=time_limit,
+                            soft_time_limit=soft_time_limit, max_tasks_per_child=max_tasks_per_child,
+                            max_memory_per_child=max_memory_per_child, disable_rate_limits=disable_rate_limits)
+        self.setup_queues(queues, exclude_queues)
+        self.check_connection()
+        signals.worker_init.send(sender=self)
+        self.pool_cls = pool_class(pool or app.conf.worker_pool)
+        self.setup_state()
+        self.steps: list[Any] = []
+        self.blueprint = self.Blueprint(steps=app.steps['worker'])
+        self.blueprint.apply(self, **options)
+
+    # -- making
+
+    def setup_includes(self, include: Any) -> None:
+        """Import the modules of the app's tasks."""
+        if include:
+            self.app.conf.include = tuple(self.app.conf.include or ()) + tuple(_names(include))
+        self.app.import_default_modules()
+        self.app.finalize()
+
+    def setup_defaults(self, **given: Any) -> None:
+        """Take what was not given from the settings."""
+        conf = self.app.conf
+        self.concurrency = _count_processes(_first(given['concurrency'], conf.worker_concurrency))
+        self.prefetch_multiplier = int(_first(given['prefetch_multiplier'], conf.worker_prefetch_multiplier))
+        self.time_limit = _first(given['time_limit'], conf.task_time_limit)
+        self.soft_time_limit = _first(given['soft_time_limit'], conf.task_soft_time_limit)
+        self.max_tasks_per_child = _first(given['max_tasks_per_child'], conf.worker_max_tasks_per_child)
+        self.max_memory_per_child = _first(given['max_memory_per_child'], conf.worker_max_memory_per_child)
+        self.disable_rate_limits = _first(given['disable_rate_limits'], conf.worker_disable_rate_limits)
+        self.consumer_cls = conf.worker_consumer
+
+    def setup_queues(self, include: Any, exclude: Any = None) -> None:
+        """Choose the queues to consume from."""
+        queues = self.app.amqp.queues
+        try:
+            queues.select(_names(include))
+        except KeyError as exc:
+            raise ImproperlyConfigured(
+                f'Trying to select queue subset of {_names(include)!r}, but queue {exc} is not in task_queues; '
+                f'task_create_missing_queues would make it.') from None
+        for name in _names(exclude):
+            if name not in queues:
+                raise ImproperlyConfigured(
+                    f'Trying to deselect queue subset of {_names(exclude)!r}, but queue {name!r} is not in '
+                    'task_queues.')
+        queues.deselect(_names(exclude))
+        if self.app.conf.worker_direct:
+            queues.select_add(worker_direct(self.hostname))
+
+    def check_connection(self) -> None:
+        """Find out whether the URLs of broker and result store can be understood."""
+        try:
+            connection = self.app.connection_for_read()
+            transport = connection.transport
+        except ImproperlyConfigured:
+            raise
+        except (KeyError, ValueError, ImportError) as exc:
+            raise ImproperlyConfigured(f'broker_url: {_reason(exc)}') from exc
+        self.connection_errors = tuple(connection.recoverable_connection_errors) + tuple(connection.connection_errors)
+        self.driver_type = transport.driver_type
+        # Asked for its errors.
+        self.backend = self.app.backend
+
+    def setup_state(self) -> None:
+        self.hub: Any = None
+        self.pool: Any = None
+        self.consumer: Any = None
+        self.timer: Any = None
+        self.state = State()
+        self.returns = Returns()
+        self.outcomes = Outcomes(self.state, self.returns)
+        self.policies = Policies(self.app.tasks, self.time_limit, self.soft_time_limit,
+                                 rate_limited=not self.disable_rate_limits)
+        for name in self.app.tasks:
+            self.policies.find(name)
+
+    @property
+    def pool_name(self) -> str:
+        """The pool's name, for people."""
+        return str(self.pool_cls.name)
+
+    # -- life
+
+    def start(self) -> None:
+        """Run until told to stop; `exitcode` says how it ended."""
+        self.shutdown.install()
+        try:
+            if self._begin():
+                self._run()
+        finally:
+            self._end()
+
+    def _begin(self) -> bool:
+        if self.pidfile is not None:
+            try:
+                self.pidfile.acquire()
+            except (PidfileTaken, OSError) as exc:
+                logger.critical('Error: %s', exc)
+                self.exitcode = EX_CANTCREAT
+                return False
+        signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
+        return not self.purge or self._purge()
+
+    def _purge(self) -> bool:
+        try:
+            with self.app.connection_for_write() as connection:
+                count = self.app.control.purge(connection=connection)
+        except Exception as exc:
+            logger.critical('purge: Connection error: %s', exc)
+            self.exitcode = EX_FAILURE
+            return False
+        if count:
+            print(f'purge: Erased {count} {"message" if count == 1 else "messages"} from the queue.\n', flush=True)
+        return True
+
+    def _run(self) -> None:
+        try:
+            self.blueprint.start(self)
+        except WorkerTerminate as exc:
+            self.terminate(_exit_code(exc))
+        except SystemExit as exc:
+            self.stop(_exit_code(exc))
+        except KeyboardInterrupt:
+            self.stop(EX_FAILURE)
+        except Exception as exc:
+            logger.critical('Unrecoverable error: %r', exc, exc_info=True)
+            self.stop(EX_FAILURE)
+
+    def _end(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        if self.exitcode is None:
+            self.exitcode = EX_OK
+        if self.pool is not None:
+            self.pool.terminate()
+        self.shutdown.uninstall()
+        self.bell.close()
+        if self.pidfile is not None:
+            self.pidfile.release()
+
+    def stop(self, exitcode: int | None = None) -> None:
+        """Stop warmly: what runs ends, what did not start goes back."""
+        if exitcode is not None:
+            self.exitcode = exitcode
+        try:
+            self.blueprint.stop(self)
+        except WorkerTerminate as exc:
+            self.terminate(_exit_code(exc))
+            return
+        signals.worker_shutdown.send(sender=self)
+
+    def terminate(self, exitcode: int | None = None) -> None:
+        """Stop coldly: what runs is killed."""
+        if exitcode is not None:
+            self.exitcode = exitcode
+        if self.blueprint.state == bootsteps.CLOSE:
+            self.blueprint.send_all(self, 'terminate', 'terminating', propagate=False)
+        else:
+            self.blueprint.stop(self, terminate=True)
+        signals.worker_shutdown.send(sender=self)
+
+    def on_consumer_ready(self, consumer: Any) -> None:
+        signals.worker_ready.send(sender=consumer)
+        logger.info('%s ready.', self.hostname)
+        if self.ready_callback is not None:
+            self.ready_callback(consumer)
+
+    def reload(self, modules: Iterable[str] | None = None, reload: bool = False) -> None:
+        """Import `modules`, read the tasks' options again, and replace the processes."""
+        for module in modules or ():
+            symbol_by_name(module)
+        self.consumer.reset_rate_limits()
+        self.pool.restart()
+
+    def release_inherited(self) -> None:
+        """In a new child: let go of what only the parent uses."""
+        self.bell.close()
+        if self.consumer is not None:
+            self.consumer.release_inherited()
+
+    # -- for remote control
+
+    def note_running(self) -> None:
+        """Mark as active what runs, whether or not it was reported yet."""
+        for request in self.pool.running():
+            if request.stage is Stage.RESERVED:
+                request.stage = Stage.ACTIVE
+
+    def info(self) -> dict[str, Any]:
+        uptime = datetime.now(timezone.utc) - self.startup_time
+        return {'total': self.policies.counts(), 'pid': os.getpid(), 'clock': str(self.app.control.mailbox.clock.value),
+                'uptime': round(uptime.total_seconds())}
+
+    def rusage(self) -> Mapping[str, Any]:
+        """The system's account of this process."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {name[3:]: getattr(usage, name) for name in dir(usage) if name.startswith('ru_')}
+
+    def stats(self) -> dict[str, Any]:
+        """What ``inspect stats`` shows."""
+        return {**self.info(), **self.blueprint.info(self), **self.consumer.blueprint.info(self.consumer),
+                'rusage': self.rusage()}
+
+    def __repr__(self) -> str:
+        return f'<Worker: {self.hostname} ({self.blueprint.human_state()})>'
+
+    def __str__(self) -> str:
+        return self.hostname
+
+
+#: Celery's name for a worker inside a program.
+WorkController = Worker
+
+
+def _first(given: Any, setting: Any) -> Any:
+    return setting if given is None else given
+
+
+def _names(names: Any) -> list[str]:
+    if not names:
+        return []
+    return [name.strip() for name in names.split(',') if name.strip()] if isinstance(names, str) else list(names)
+
+
+def _count_processes(concurrency: Any) -> int:
+    """The number that `concurrency` says; that of the CPUs this process may use for None, 0 and ``'auto'``."""
+    if concurrency and str(concurrency).lower() != 'auto':
+        try:
+            return int(concurrency)
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"worker_concurrency is {concurrency!r}: it must be a number or 'auto'.") from None
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 2
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc.args[0]) if exc.args else repr(exc)
+
+
+def _exit_code(exc: SystemExit) -> int:
+    return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+
