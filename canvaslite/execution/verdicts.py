@@ -13,7 +13,7 @@ from typing import Any
 from canvaslite import states
 from canvaslite.context import Context
 from canvaslite.current import App, task_stack
-from canvaslite.exceptions import NotRegistered, Retry, TimeLimitExceeded, WorkerLostError
+from canvaslite.exceptions import NotRegistered, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from canvaslite.execution.duplicates import repeat_record, stored_success
 from canvaslite.execution.keeping import exception_info, persist, record_failure
 from canvaslite.execution.outcome import Kind, Outcome
@@ -52,8 +52,12 @@ def record_terminated(app: App, context: Context, detail: Any) -> Outcome:
 
 def _revoke(app: App, context: Context, reason: str, terminated: bool = False, signum: Any = None,
             expired: bool = False) -> Outcome:
-    persist(_backend_of(app, context), False, 'mark_as_revoked', context.id, reason, request=context,
-            store_result=_stores_errors(app, context))
+    backend, stores = _backend_of(app, context), _stores_errors(app, context)
+    persist(backend, False, 'mark_as_revoked', context.id, reason, request=context, store_result=stores)
+    if context.chain:
+        # What would have come next never will; Celery leaves those who wait for it waiting.
+        persist(backend, False, '_fail_chain', context.chain, TaskRevokedError(reason), store_result=stores,
+                state=states.REVOKED)
     if task_revoked.receivers:
         task_revoked.send(sender=_task_of(app, context), request=context, terminated=terminated, signum=signum,
                           expired=expired)

@@ -38,6 +38,12 @@ def test_a_revoked_task_is_stored_and_announced_as_such(app: Celery, execute: An
     assert heard == [(kind, kind == 'terminated', 'SIGTERM' if kind == 'terminated' else None, kind == 'expired')]
 
 
+def test_the_rest_of_a_revoked_tasks_chain_is_revoked_with_it(app: Celery, execute: Any, never: Any) -> None:
+    execute(never, id='i', verdict=Verdict('revoked'), embed={'chain': [never.s().set(task_id='last')]})
+    with pytest.raises(TaskRevokedError):
+        app.AsyncResult('last').get(timeout=1)
+
+
 def test_a_task_over_its_hard_limit_has_failed_and_its_hooks_hear_of_it(app: Celery, execute: Any) -> None:
     class Hooked(Task):
         calls: list[str] = []
