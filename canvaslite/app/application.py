@@ -83,6 +83,8 @@ class Celery(Services):
         self._prepare_signals()
         if set_as_current:
             self.set_current()
+            if current.default_app() is None:
+                self.set_default()  # for the other threads
         self.on_init()
         current.register_app(self)
 
@@ -100,6 +102,8 @@ class Celery(Services):
         registry = symbol_by_name(self.registry_cls)
         self._tasks: TaskRegistry = tasks if isinstance(tasks, TaskRegistry) else registry(tasks or {})
         self.finalized = False
+        #: Becomes true after `finalized`: between the two another thread would not see all tasks.
+        self._tasks_are_made = False
         #: Task names of which it was said already that they are given twice.
         self.duplicate_names: set[str] = set()
         self._finalize_mutex = threading.RLock()
@@ -172,7 +176,7 @@ class Celery(Services):
     @property
     def tasks(self) -> TaskRegistry:
         """The tasks by name. Finalizes the app."""
-        if not self.finalized:
+        if not self._tasks_are_made:
             self.finalize(auto=True)
         return self._tasks
 
@@ -193,6 +197,7 @@ class Celery(Services):
             except BaseException:
                 self.finalized = False
                 raise
+            self._tasks_are_made = True
             self.on_after_finalize.send(sender=self)
 
     def _make_declared_tasks(self) -> None:

@@ -47,7 +47,7 @@ class TaskDecorator:
 
     def __call__(self, fun: Callable[..., Any]) -> Any:
         if self.shared:
-            connect_on_app_finalize(SharedDeclaration(fun, self.options, home=self.app))
+            connect_on_app_finalize(SharedDeclaration(fun, self.options, of_an_app=True))
         task: Any
         if self.lazy and not self.app.finalized:
             task = PromiseProxy(self.app._task_from_fun, (fun,), self.options)
@@ -58,21 +58,21 @@ class TaskDecorator:
 
 
 class SharedDeclaration:
-    """Makes its task for each app that is finalized; `home` is the app that makes it for itself anyway."""
+    """Makes its task for each app that is finalized; one `of_an_app` is made by that app anyway."""
 
-    __slots__ = ('fun', 'home', 'options')
+    __slots__ = ('fun', 'of_an_app', 'options')
 
-    def __init__(self, fun: Callable[..., Any], options: dict[str, Any], home: Any = None) -> None:
+    def __init__(self, fun: Callable[..., Any], options: dict[str, Any], of_an_app: bool = False) -> None:
         self.fun = fun
         self.options = options
-        self.home = home
+        self.of_an_app = of_an_app
 
     def name_for(self, app: Any) -> str:
         return self.options.get('name') or app.gen_task_name(self.fun.__name__, self.fun.__module__)
 
     def __call__(self, app: Any) -> Any:
-        # An app's own tasks come first, and those of another app's modules never take their names.
-        if self.home is not None and self.name_for(app) in app._tasks:
+        # An app's own tasks are made first, and those of another app's modules never take their names.
+        if self.of_an_app and self.name_for(app) in app._tasks:
             return app._tasks[self.name_for(app)]
         return app._task_from_fun(self.fun, **self.options)
 

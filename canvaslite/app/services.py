@@ -14,6 +14,7 @@ from typing import Any
 
 from canvaslite import current
 from canvaslite.app.sending import send_by_name
+from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.imports import instantiate, symbol_by_name
 from canvaslite.utils.time import timezone, utc_now
 
@@ -213,10 +214,18 @@ class Services:
 
     @cached_property
     def timezone(self) -> tzinfo:
-        """The time zone of the ``timezone`` setting; UTC, or the local one where ``enable_utc`` is off."""
-        if self.conf.timezone:
-            return timezone.get_timezone(self.conf.timezone)
-        return timezone.utc if self.conf.enable_utc else timezone.local
+        """The time zone of the ``timezone`` setting; UTC, or the local one where ``enable_utc`` is off.
+
+        Raises:
+            ImproperlyConfigured: there is no such time zone.
+        """
+        name = self.conf.timezone
+        if not name:
+            return timezone.utc if self.conf.enable_utc else timezone.local
+        try:
+            return timezone.get_timezone(name)
+        except (KeyError, ValueError) as exc:
+            raise ImproperlyConfigured(f"setting 'timezone': there is no time zone {name!r} here") from exc
 
     def now(self) -> datetime:
         """The time, in the app's time zone."""
@@ -250,6 +259,8 @@ class Services:
             if close is not None:
                 close()
         current.deregister_app(self)
+        if current.default_app() is self:
+            current.set_default_app(None)
 
     def _after_fork(self) -> None:
         if 'connections' in self.__dict__:

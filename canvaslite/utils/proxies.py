@@ -17,6 +17,10 @@ _FORWARDED = (
 )
 
 
+#: Target of a `PromiseProxy` that was not used yet.
+_UNASKED = object()
+
+
 class _Forward:
     """Descriptor that reads the attribute of its name from the proxy's target."""
 
@@ -48,7 +52,7 @@ class _ForwardModule(str):
 class Proxy:
     """Stands for what `local(*args, **kwargs)` returns, asked anew on each use."""
 
-    __slots__ = ('__weakref__', '_proxy_args', '_proxy_kwargs', '_proxy_local', '_proxy_target')
+    __slots__ = ('__weakref__', '_proxy_args', '_proxy_kwargs', '_proxy_local')
 
     def __init__(self, local: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
                  name: str | None = None, __doc__: str | None = None) -> None:
@@ -109,22 +113,24 @@ class Proxy:
 class PromiseProxy(Proxy):
     """A proxy that asks once and keeps the answer."""
 
-    __slots__ = ()
+    __slots__ = ('_proxy_target',)
+
+    def __init__(self, local: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+                 name: str | None = None, __doc__: str | None = None) -> None:
+        object.__setattr__(self, '_proxy_target', _UNASKED)
+        super().__init__(local, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        target = self._proxy_target
+        return getattr(self.__evaluate__() if target is _UNASKED else target, name)
 
     def _get_current_object(self) -> Any:
-        try:
-            return object.__getattribute__(self, '_proxy_target')
-        except AttributeError:
-            pass  # not asked yet; evaluated below so that an error in it does not seem to come from here
-        return self.__evaluate__()
+        target = self._proxy_target
+        return self.__evaluate__() if target is _UNASKED else target
 
     def __evaluated__(self) -> bool:
         """Whether the target was asked for already."""
-        try:
-            object.__getattribute__(self, '_proxy_target')
-        except AttributeError:
-            return False
-        return True
+        return self._proxy_target is not _UNASKED
 
     def __evaluate__(self) -> Any:
         target = Proxy._get_current_object(self)

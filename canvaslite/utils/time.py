@@ -76,7 +76,7 @@ class _Zones:
         name = os.environ.get('TZ', '').lstrip(':') or _name_of_localtime()
         try:
             return ZoneInfo(name)
-        except (OSError, ValueError):  # no such zone, or no name
+        except (KeyError, OSError, ValueError):  # no such zone, or no name
             return LocalTimezone()
 
     def get_timezone(self, zone: str | tzinfo) -> tzinfo:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from canvaslite import Celery, Task, current_app, shared_task
-from canvaslite import current
+from canvaslite import Celery, Task, current, current_app, shared_task
 from canvaslite.exceptions import DuplicateTaskNameWarning, InvalidTaskError, NotRegistered
 from canvaslite.utils.proxies import PromiseProxy, Proxy
 

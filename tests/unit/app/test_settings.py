@@ -130,7 +130,8 @@ def test_old_names_are_translated() -> None:
 @pytest.mark.parametrize(('name', 'value', 'kept'), [
     ('task_acks_late', 'yes', True), ('task_acks_late', 0, False), ('worker_concurrency', '4', 4),
     ('broker_heartbeat', 10.0, 10), ('task_time_limit', '2.5', 2.5), ('result_expires', timedelta(1), timedelta(1)),
-    ('worker_state_db', Path('/tmp/x'), '/tmp/x'), ('accept_content', {'json'}, {'json'}), ('broker_pool_limit', None, None),
+    ('worker_state_db', Path('/tmp/x'), '/tmp/x'), ('accept_content', {'json'}, {'json'}),
+    ('broker_pool_limit', None, None),
     ('broker_use_ssl', {'ca': 1}, {'ca': 1}), ('worker_concurrency', 'auto', 'auto'),
 ])
 def test_values_are_kept_as_they_are_used(name: str, value: Any, kept: Any) -> None:
