@@ -17,7 +17,7 @@ from canvaslite.utils.saferepr import saferepr
 
 logger = logging.getLogger('canvaslite.execution')
 
-LOG_SUCCESS = 'Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s'
+LOG_SUCCESS = 'Task %(name)s[%(id)s] succeeded in %(runtime).9fs: %(return_value)s'
 LOG_FAILURE = 'Task %(name)s[%(id)s] %(description)s: %(exc)s'
 LOG_IGNORED = 'Task %(name)s[%(id)s] %(description)s'
 LOG_REJECTED = 'Task %(name)s[%(id)s] %(exc)s'
