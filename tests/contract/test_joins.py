@@ -1,0 +1,320 @@
+"""How a chord is joined, on every store that can: the body is sent once, when the last part is there."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import uuid
+from collections import Counter
+
+import pytest
+
+from canvaslite import states
+from canvaslite.backends.chords import BUSY, CLAIMED, DONE, RECORDED, Part
+from canvaslite.exceptions import ChordError
+from canvaslite.result import GroupResult
+
+from .conftest import JOINING, SHARED, on
+
+fork = multiprocessing.get_context('fork')
+
+
+class Chord:
+    """A chord whose header nobody runs: its parts are returned by hand."""
+
+    def __init__(self, app, size, **options):
+        self.app = app
+        self.gid, self.body_id = str(uuid.uuid4()), str(uuid.uuid4())
+        self.ids = [str(uuid.uuid4()) for _ in range(size)]
+        self.body = app.signature({'task': 'body', 'args': [], 'kwargs': {}, 'subtask_type': None, 'immutable': False,
+                                   'options': {'task_id': self.body_id, **options}})
+
+    def open(self, size_known=True):
+        results = [self.app.AsyncResult(task_id) for task_id in self.ids]
+        self.app.backend.apply_chord((self.gid, results), self.body)
+        if size_known:
+            self.app.backend.set_chord_size(self.gid, len(self.ids))
+        return self
+
+    def request(self, place, make):
+        return make(self.ids[place], group=self.gid, group_index=place, chord=dict(self.body), task='header')
+
+
+def messages(app):
+    """What has been sent, as ``(task, task id, args)``, taken from the broker."""
+    found = []
+    with app.connection_for_read() as connection:
+        queue = app.amqp.queues['celery'](connection.default_channel)
+        queue.declare()
+        while (message := queue.get(no_ack=True)) is not None:
+            found.append((message.headers['task'], message.headers['id'], message.decode()[0]))
+    return found
+
+
+@on(JOINING)
+def test_the_body_is_sent_with_the_values_in_the_order_of_the_header(app, request_of):
+    chord = Chord(app, 4).open()
+
+    for place in (2, 0, 3, 1):
+        assert messages(app) == []
+        app.backend.mark_as_done(chord.ids[place], place * 10, chord.request(place, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [[0, 10, 20, 30]])]
+
+
+@on(JOINING)
+def test_the_size_may_become_known_after_the_first_parts(app, request_of):
+    chord = Chord(app, 3).open(size_known=False)
+    for place in (0, 1):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+
+    app.backend.set_chord_size(chord.gid, 3)
+    app.backend.mark_as_done(chord.ids[2], 2, chord.request(2, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [[0, 1, 2]])]
+
+
+@on(JOINING)
+def test_parts_are_counted_where_results_are_not_kept(app, make_app, request_of):
+    chord = Chord(app, 2).open()
+
+    for place in (0, 1):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of), store_result=False)
+
+    assert messages(app) == [('body', chord.body_id, [[0, 1]])]
+    assert make_app().AsyncResult(chord.ids[0]).state == states.PENDING
+
+
+@on(JOINING)
+def test_a_part_that_comes_twice_counts_once(app, request_of):
+    chord = Chord(app, 3).open()
+
+    for place in (0, 0, 1, 1, 0):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+    assert messages(app) == []
+    app.backend.mark_as_done(chord.ids[2], 2, chord.request(2, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [[0, 1, 2]])]
+
+
+@on(JOINING)
+def test_a_part_that_comes_after_the_body_was_sent_changes_nothing(app, request_of):
+    chord = Chord(app, 2).open()
+    for place in (0, 1):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+    assert len(messages(app)) == 1
+
+    for place in (0, 1, 1):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+
+    assert messages(app) == []
+
+
+@on(JOINING)
+def test_the_first_outcome_of_a_part_counts(app, request_of):
+    chord = Chord(app, 2).open()
+
+    app.backend.mark_as_done(chord.ids[0], 'first', chord.request(0, request_of))
+    app.backend.mark_as_failure(chord.ids[0], ValueError('a copy'), request=chord.request(0, request_of))
+    app.backend.mark_as_done(chord.ids[0], 'third', chord.request(0, request_of))
+    app.backend.mark_as_done(chord.ids[1], 'other', chord.request(1, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [['first', 'other']])]
+
+
+@on(JOINING)
+def test_values_of_every_kind_arrive_in_the_body(app, request_of):
+    values = [None, False, '', 'Größe ☃', {'a': [1, None]}, [[]], 1.5, 'x' * 100_000]
+    chord = Chord(app, len(values)).open()
+
+    for place, value in enumerate(values):
+        app.backend.mark_as_done(chord.ids[place], value, chord.request(place, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [values])]
+
+
+@on(JOINING)
+def test_a_failed_part_fails_the_body_and_calls_its_errback_once(app, make_app, request_of):
+    errback = {'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}, 'subtask_type': None, 'immutable': False}
+    chord = Chord(app, 3, link_error=[errback]).open()
+
+    app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
+    app.backend.mark_as_failure(chord.ids[1], ValueError('the second'), request=chord.request(1, request_of))
+    app.backend.mark_as_done(chord.ids[2], 2, chord.request(2, request_of))
+    app.backend.mark_as_failure(chord.ids[1], ValueError('again'), request=chord.request(1, request_of))
+
+    result = make_app().AsyncResult(chord.body_id)
+    with pytest.raises(ChordError, match=rf"{chord.ids[1]} raised ValueError\('the second'\)"):
+        result.get(timeout=5)
+    assert [(task, args) for task, _, args in messages(app)] == [('errback', [chord.body_id])]
+
+
+@on(JOINING)
+def test_a_revoked_part_fails_the_body(app, make_app, request_of):
+    chord = Chord(app, 2).open()
+
+    app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
+    app.backend.mark_as_revoked(chord.ids[1], 'not needed', request=chord.request(1, request_of))
+
+    with pytest.raises(ChordError, match=chord.ids[1]):
+        make_app().AsyncResult(chord.body_id).get(timeout=5)
+    assert messages(app) == []
+
+
+@on(JOINING)
+def test_a_chord_waits_for_a_part_that_was_added(app, request_of):
+    chord = Chord(app, 2).open()
+    added = str(uuid.uuid4())
+
+    app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
+    app.backend.add_to_chord(chord.gid, app.AsyncResult(added))
+    app.backend.mark_as_done(chord.ids[1], 1, chord.request(1, request_of))
+    assert messages(app) == []
+    app.backend.mark_as_done(added, 2, request_of(added, group=chord.gid, group_index=2, chord=dict(chord.body)))
+
+    assert messages(app) == [('body', chord.body_id, [[0, 1, 2]])]
+
+
+@on(JOINING)
+def test_a_chord_may_be_sent_again_under_its_id(app, request_of):
+    chord = Chord(app, 2).open()
+    app.backend.mark_as_done(chord.ids[0], 'old', chord.request(0, request_of))
+
+    chord.open()
+    app.backend.mark_as_done(chord.ids[1], 'new', chord.request(1, request_of))
+    assert messages(app) == []
+    app.backend.mark_as_done(chord.ids[0], 'new', chord.request(0, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [['new', 'new']])]
+
+
+@on(JOINING)
+def test_chords_do_not_mix(app, request_of):
+    chords = [Chord(app, 3).open() for _ in range(4)]
+
+    for place in range(3):
+        for number, chord in enumerate(chords):
+            app.backend.mark_as_done(chord.ids[place], [number, place], chord.request(place, request_of))
+
+    assert sorted(messages(app), key=str) == sorted(
+        (('body', chord.body_id, [[[number, place] for place in range(3)]]) for number, chord in enumerate(chords)),
+        key=str)
+
+
+@on(SHARED)
+def test_a_forked_child_may_return_the_last_part(app, request_of):
+    chord = Chord(app, 2).open()
+    app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
+
+    child = fork.Process(target=app.backend.mark_as_done, args=(chord.ids[1], 1, chord.request(1, request_of)))
+    child.start()
+    child.join(20)
+
+    assert child.exitcode == 0
+    assert messages(app) == [('body', chord.body_id, [[0, 1]])]
+
+
+@on(SHARED)
+def test_processes_that_return_all_parts_twice_and_at_once_send_each_body_once(app, make_app, request_of):
+    chords = [Chord(app, 5).open() for _ in range(12)]
+    parts = [(chord, place) for chord in chords for place in range(5)] * 2
+
+    def work(seed, share):
+        random.Random(seed).shuffle(share)
+        for chord, place in share:
+            app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+
+    random.Random(7).shuffle(parts)
+    workers = [fork.Process(target=work, args=(seed, parts[seed::4])) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    sent = messages(app)
+    assert Counter(task_id for _, task_id, _ in sent) == {chord.body_id: 1 for chord in chords}
+    assert all(args == [[0, 1, 2, 3, 4]] for _, _, args in sent)
+    client = make_app()
+    assert all(client.AsyncResult(task_id).get(timeout=5) == place
+               for chord in chords for place, task_id in enumerate(chord.ids))
+
+
+@on(JOINING)
+def test_the_claim_has_one_holder_until_it_is_given_back(app):
+    join, chord = app.backend.join, Chord(app, 1).open()
+    part = Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value')
+
+    first = join.part(part)
+    assert first.status == CLAIMED
+    assert join.part(part).status == BUSY
+    assert join.renew(first.claim, 10)
+    join.release(first.claim)
+    second = join.part(part)
+    assert second.status == CLAIMED
+
+    assert not join.renew(first.claim, 10)
+    assert not join.finish(first.claim)
+    assert join.renew(second.claim, 10)
+    assert [(part.task_id, part.state, part.result) for part in join.parts(second.claim)] == [
+        (chord.ids[0], states.SUCCESS, 'value')]
+    assert join.finish(second.claim)
+    assert join.part(part).status == DONE
+    assert not join.renew(second.claim, 10)
+
+
+@on(JOINING)
+def test_a_claim_whose_lease_ended_is_anybody_s(app):
+    join, chord = app.backend.join, Chord(app, 1).open()
+    part = Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value')
+
+    dead = join.part(part)
+    assert join.renew(dead.claim, 0.001)
+
+    report = join.part(part)
+    while report.status == BUSY:
+        report = join.part(part)
+    assert report.status == CLAIMED
+    assert report.claim.token != dead.claim.token
+    assert not join.finish(dead.claim)
+
+
+@on(JOINING)
+def test_a_body_that_cannot_be_sent_leaves_the_chord_to_the_next_copy_of_a_part(app, make_app, request_of):
+    chord = Chord(app, 1).open()
+    away = make_app(broker_url='amqp://guest:guest@127.0.0.1:1//', broker_connection_timeout=1,
+                    task_publish_retry=False)
+
+    with pytest.raises(Exception) as caught:
+        away.backend.mark_as_done(chord.ids[0], 'value', chord.request(0, request_of))
+    assert isinstance(caught.value, OSError) or 'refused' in str(caught.value)
+    assert messages(app) == []
+    app.backend.mark_as_done(chord.ids[0], 'value', chord.request(0, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [['value']])]
+
+
+@on(tuple(name for name in JOINING if name != 'redis'))
+def test_a_part_of_a_chord_that_was_opened_elsewhere_is_none_of_ours(app, request_of):
+    chord = Chord(app, 1)
+
+    report = app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
+
+    assert report.status == RECORDED
+    assert messages(app) == []
+
+
+@on(JOINING)
+def test_a_group_in_the_header_is_saved_for_those_who_wait(app, make_app):
+    inner = GroupResult(str(uuid.uuid4()), [app.AsyncResult(str(uuid.uuid4()))], app=app)
+    chord = Chord(app, 1)
+
+    app.backend.apply_chord((chord.gid, [inner]), chord.body)
+
+    assert make_app().backend.restore_group(chord.gid).results == [inner]
+
+
+@on(('rpc',))
+def test_rpc_refuses_chords(app):
+    with pytest.raises(NotImplementedError, match='does not support chords'):
+        Chord(app, 1).open()
