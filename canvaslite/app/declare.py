@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from canvaslite.app.models import ModelFunction
 from canvaslite.app.retry import add_autoretry_behaviour
 from canvaslite.current import active_apps, connect_on_app_finalize, get_current_app
 from canvaslite.exceptions import DuplicateTaskNameWarning
@@ -144,7 +145,8 @@ def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: 
 
 
 def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: bool, options: dict[str, Any]) -> type:
-    run = fun if bind else staticmethod(fun)
+    code, model_attributes = _with_models(app, fun, name, bind, options)
+    run = code if bind else staticmethod(code)
     attributes = {
         'app': app,
         'name': name,
@@ -156,8 +158,20 @@ def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: 
         '__header__': app.type_checker(fun, bound=bind),
         '__wrapped__': run,
         '_decorated_fun': staticmethod(fun),
+        **model_attributes,
     }
     return type(fun.__name__, (base,), {**attributes, **options})
+
+
+def _with_models(app: Any, fun: Callable[..., Any], name: str, bind: bool,
+                 options: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What to run, and more attributes of the task: those of a task with ``pydantic=True``, else the function."""
+    wanted, strict, context, dump = (options.pop(f'pydantic{word}', None)
+                                     for word in ('', '_strict', '_context', '_dump_kwargs'))
+    if not wanted:
+        return fun, {}
+    code = ModelFunction(fun, app, name, bind, bool(strict), context, dump)
+    return code, {'_dump_pydantic_arguments': staticmethod(code.dump_arguments)}
 
 
 def check_head(fun: Callable[..., Any], bound: bool = False) -> Any:
