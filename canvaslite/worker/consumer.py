@@ -73,6 +73,7 @@ class Consumer:
         self.steps: list[Any] = []
         self.blueprint = self.Blueprint(steps=app.steps['consumer'])
         self.blueprint.apply(self)
+        self.hub.on_tick.add(self.hand_over)
 
     # -- life
 
@@ -167,7 +168,7 @@ class Consumer:
             elif deadline is not None and time.monotonic() > deadline:
                 return
             self._guarded(self.turn)
-        self._guarded(self.turn, False)
+        self._guarded(self.hand_over)
 
     def _guarded(self, function: Callable[..., Any], *args: Any) -> None:
         """Call `function`; with the connection lost, go on without one."""
@@ -207,15 +208,20 @@ class Consumer:
 
     # -- the loop
 
-    def turn(self, wait: bool = True) -> None:
-        """One turn: hand over, acknowledge, then see what came (waiting for it, up to a second)."""
+    def turn(self) -> None:
+        """One turn of the loop: timers, `hand_over`, then whatever comes, waited for up to a second."""
+        self.hub.run_once()
+
+    def hand_over(self) -> None:
+        """Give the pool's processes what they are to have, and tell the broker what became of its messages.
+
+        The loop calls it in each turn before it waits.
+        """
         self.pool.pump()
         if self.receipts is not None:
             self.receipts.flush()
             if self.task_consumer is not None and self.prefetch.value != self.prefetch.told:
                 self.prefetch.update(self._tell_prefetch)
-        if wait:
-            self.hub.run_once()
 
     def _tell_prefetch(self, count: int) -> None:
         self.task_consumer.set_prefetch(count, self.qos_global)

@@ -86,7 +86,7 @@ class PreforkPool(Pool):
         child.fork(self.context, self.preparation, self._release_in_child, self.max_tasks, self.max_memory,
                    f'ForkPoolWorker-{self._names}')
         self.children.append(child)
-        self.hub.add_reader(child.sock, self._on_readable, child)
+        self.hub.add_reader(child.sock, self.read_reports, child)
 
     def _release_in_child(self) -> None:
         """In a new child: close the siblings' sockets and the loop's descriptors, but change nothing they share."""
@@ -187,7 +187,8 @@ class PreforkPool(Pool):
 
     # -- reports
 
-    def _on_readable(self, child: ChildHandle) -> None:
+    def read_reports(self, child: ChildHandle) -> None:
+        """Take what `child` has written."""
         try:
             data = child.sock.recv(frames.READ_SIZE)
         except (BlockingIOError, InterruptedError):

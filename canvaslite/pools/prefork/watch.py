@@ -53,11 +53,14 @@ class Watch:
     def _inspect(self, child: ChildHandle) -> bool:
         """Catch up with what `child` did; whether there is more to watch for."""
         page = child.page
-        finished = page.finished
-        for seq in [seq for seq in child.inflight if seq <= finished]:
-            self.pool.settle(child, seq, page.kind(seq))
         running = page.running()
         if running:
+            # Reports with something to tell were written before this job started: read them first.
+            self.pool.read_reports(child)
+            if child not in self.pool.children:
+                return False
+            for seq in [seq for seq in child.inflight if seq < running]:
+                self.pool.settle(child, seq, page.kind(seq))
             self.announce(child, running)
         if not any(child.unstarted()):
             return not running and bool(child.inflight)
@@ -115,4 +118,6 @@ class Watch:
 
     def _bury_dead(self) -> None:
         for child in [child for child in self.pool.children if child.process.exitcode is not None]:
-            self.pool.bury(child)
+            self.pool.read_reports(child)
+            if child in self.pool.children:
+                self.pool.bury(child)
