@@ -17,7 +17,7 @@ from typing import Any
 from kombu.compression import compress, decompress
 from kombu.compression import encoders as compression_encoders
 from kombu.compression import get_encoder as get_compression_encoder
-from kombu.exceptions import EncodeError
+from kombu.exceptions import DecodeError, EncodeError
 from kombu.serialization import dumps, loads, prepare_accept_content, registry
 from kombu.utils import json as kombu_json
 from kombu.utils.encoding import safe_repr
@@ -124,10 +124,10 @@ class ResultCodec:
         if payload is None:
             return None
         if self._plain_json and self.content_type in self.accept:
-            if payload.__class__ is bytes and payload[:1] == b'{':
-                payload = payload.decode()
+            if payload.__class__ is bytes and payload[:1] in (b'{', b'['):
+                return _decode_json(payload.decode)
             if payload.__class__ is str and payload:
-                return (_json_decode_typed if '__type__' in payload else _json_decode_plain)(payload)
+                return _decode_json(payload.__str__)
         return loads(_decompress_payload(payload), content_type=self.content_type,
                      content_encoding=self.content_encoding, accept=self.accept)
 
@@ -203,6 +203,14 @@ class ResultCodec:
             return kind(*message) if isinstance(message, (tuple, list)) else kind(message)
         except Exception:  # a class whose constructor wants something else
             return Exception(f'{kind}({message})')
+
+
+def _decode_json(read: Callable[[], str]) -> Any:
+    try:
+        payload = read()
+        return (_json_decode_typed if '__type__' in payload else _json_decode_plain)(payload)
+    except Exception as exc:
+        raise DecodeError(str(exc)) from exc
 
 
 def _find_exception_class(module: str | None, name: str) -> Any:

@@ -153,11 +153,12 @@ def format_traceback(exc: BaseException) -> str | None:
 
 def _takes_failure(errback: Any) -> bool:
     try:
-        header = getattr(errback.type, '__header__', None)
+        task = errback.type
     except NotRegistered:
         return False
-    # A bound task's header is a partial: it may want to be retried, and so is sent as a task.
-    if header is None or isinstance(header, partial):
+    header = getattr(task, '__header__', None)
+    # A bound task may want to be retried, and so is sent as a task.
+    if header is None or inspect.ismethod(task.run):
         return False
     if not errback.immutable and (errback.args or errback.kwargs):
         try:

@@ -24,7 +24,7 @@ from canvaslite.backends.redis.consumer import ResultConsumer as _ResultConsumer
 from canvaslite.backends.redis.driver import connection_error_classes, require_redis
 from canvaslite.backends.redis.join import RedisJoin
 from canvaslite.backends.redis.link import Link, Script, pack
-from canvaslite.exceptions import BackendStoreError, ImproperlyConfigured
+from canvaslite.exceptions import BackendError, BackendStoreError
 
 __all__ = ('RedisBackend', 'SentinelBackend')
 
@@ -166,7 +166,8 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def _raise_if_refused(self, exc: Exception) -> None:
         if isinstance(exc, self.redis.exceptions.AuthenticationError):
-            raise ImproperlyConfigured(f'result_backend: {self.as_uri()} refused the connection: {exc}') from None
+            raise BackendError(f'result_backend: {self.as_uri()} refused the connection ({exc}): '
+                               'check its user and password') from None
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether the server may answer later."""
