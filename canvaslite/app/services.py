@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, tzinfo
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any
 
@@ -185,15 +185,12 @@ class Services:
         """The log of a worker."""
         return instantiate(self.log_cls, app=self)
 
-    @cached_property
-    def Worker(self) -> Any:
-        """`Worker` of this app."""
-        return self.subclass_with_self(self.worker_cls)
-
     @property
-    def WorkController(self) -> Any:
-        """The same, by Celery's other name."""
-        return self.Worker
+    def Worker(self) -> Any:
+        """Makes a `Worker` of this app; its arguments are the worker's options."""
+        return partial(symbol_by_name(self.worker_cls), self)
+
+    WorkController = Worker
 
     def worker_main(self, argv: list[str] | None = None) -> Any:
         """Run the command line's ``worker`` with these arguments (default: those of the program).
@@ -207,8 +204,16 @@ class Services:
         return self.start(argv)
 
     def start(self, argv: list[str] | None = None) -> Any:
-        """Run the command line for this app with these arguments (default: those of the program)."""
-        return symbol_by_name('canvaslite.cli:run_for_app')(self, sys.argv[1:] if argv is None else argv)
+        """Run the command line for this app with these arguments (default: those of the program).
+
+        Returns its exit status.
+        """
+        current.set_current_app(self)
+        current.set_default_app(self)
+        try:
+            return symbol_by_name('canvaslite.cli:main')(sys.argv[1:] if argv is None else argv)
+        except SystemExit as exc:
+            return exc.code
 
     # -- time and identity --------------------------------------------------------------------------------
 
