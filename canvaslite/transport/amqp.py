@@ -25,6 +25,8 @@ logger = logging.getLogger('canvaslite.transport')
 
 #: Reads in one turn of an event loop, so that other descriptors get theirs.
 _READS_PER_TURN = 8
+#: Seconds that a closing connection waits for the broker.
+_CLOSE_TIMEOUT = 10.0
 
 
 class Connection(pyamqp.Connection):  # type: ignore[misc]
@@ -196,7 +198,15 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         if self._turn is not None and self.connected:
             self._turn()
 
-    # --- the end -----------------------------------------------------------------------------
+    # --- the broker's health -------------------------------------------------------------------
+
+    def heartbeat_tick(self, rate: int = 2) -> None:
+        """Send a heartbeat when one is due. Raises `ConnectionForced` when the broker has been silent for too long."""
+        try:
+            super().heartbeat_tick(rate)
+        except AMQPError:
+            self.break_off()  # nobody is there to take leave of
+            raise
 
     def _on_blocked(self) -> None:
         logger.warning('The broker blocks publishing on this connection (memory or disk alarm); see its log')
@@ -206,12 +216,19 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         logger.info('The broker takes messages on this connection again')
         super()._on_unblocked()
 
+    # --- the end -----------------------------------------------------------------------------
+
     def close(self, *args: Any, **kwargs: Any) -> Any:
-        """Take leave of the broker; a connection that is lost already is only let go."""
+        """Take leave of the broker; a connection that is lost already is only let go.
+
+        A broker that does not answer (it is blocked, or the network swallows everything) is not waited for long.
+        """
         if self._transport is not None and not self._transport.connected:
             self.collect()
             return None
         try:
+            if self._transport is not None:
+                self._transport.sock.settimeout(_CLOSE_TIMEOUT)
             return super().close(*args, **kwargs)
         except RecoverableConnectionError:  # lost while the broker's answer was awaited
             self.collect()

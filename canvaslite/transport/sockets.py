@@ -23,6 +23,8 @@ __all__ = ('RECEIVE_SIZE', 'BufferedTCP', 'BufferedTLS')
 #: Bytes asked for with one read.
 RECEIVE_SIZE = 65536
 
+#: Seconds to wait for the peer's end of a TLS session. AMQP has been closed before; nothing can get lost.
+_GOODBYE_TIMEOUT = 1.0
 _NOTHING_YET = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOENT})
 _DONT_WAIT: int | None = getattr(socket, 'MSG_DONTWAIT', None)
 
@@ -116,6 +118,7 @@ class BufferedTLS(_BufferedSocket, amqp.transport.SSLTransport):
 
     def _shutdown_transport(self) -> None:
         if self.connected:  # otherwise there is nobody to say goodbye to
+            self.sock.settimeout(_GOODBYE_TIMEOUT)
             super()._shutdown_transport()
 
     def pending(self) -> bool:
