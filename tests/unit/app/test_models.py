@@ -18,7 +18,7 @@ def make_app() -> Celery:
 def test_without_pydantic_the_task_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'pydantic', None)
     with pytest.raises(ImproperlyConfigured, match='pip install'):
-        make_app().task(lambda: None, name='x', pydantic=True).name
+        make_app().task(lambda: None, name='x', pydantic=True, shared=False).name
 
 
 def test_models_travel_as_data() -> None:
@@ -34,7 +34,7 @@ def test_models_travel_as_data() -> None:
         return Point(x=point.x + (by.x if by else 0) * times, y=point.y)
 
     move.__annotations__.update(point=Point, by=Point | None, **{'return': Point})
-    task = make_app().task(move, name='move', pydantic=True)
+    task = make_app().task(move, name='move', pydantic=True, shared=False)
     assert task({'x': 1}) == {'x': 1, 'y': 0}
     assert task.delay(Point(x=1), by=Point(x=2), times=2).get() == {'x': 5, 'y': 0}
     assert task._dump_pydantic_arguments((Point(x=1), None), {'times': 3}) == ([{'x': 1, 'y': 0}, None], {'times': 3})
@@ -45,7 +45,8 @@ def test_models_travel_as_data() -> None:
         return self.name, point
 
     bound.__annotations__.update(point=Point)
-    other = make_app().task(bound, name='bound', bind=True, pydantic=True, pydantic_strict=True)
+    other = make_app().task(bound, name='bound', bind=True, pydantic=True, pydantic_strict=True,
+                            shared=False)
     assert other(Point(x=1)) == ('bound', Point(x=1))
     assert other._dump_pydantic_arguments([Point(x=1)], {}) == ([{'x': 1, 'y': 0}], {})
     with pytest.raises(pydantic.ValidationError):
