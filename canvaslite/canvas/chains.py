@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial as bind
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from canvaslite.canvas.freezing import CHAIN_OPTIONS, bind_end, freeze_steps, la
 from canvaslite.canvas.representation import repr_steps
 from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
 from canvaslite.canvas.stamping import collect_stamps
-from canvaslite.canvas.steps import fold_chain, is_empty_group, is_signature
+from canvaslite.canvas.steps import fold_chain, is_signature
 from canvaslite.current import current_app
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.states import IGNORED, REJECTED
@@ -146,9 +146,10 @@ class _chain(Signature):
             if chord is not None:
                 bind_end(self, group_id, chord)
         else:
-            steps, results = self.prepare_steps(
-                (*args, *self['args']), kwargs, self['kwargs']['tasks'], root_id, parent_id, link_error,
-                app or self.app, task_id, group_id, chord, group_index=group_index)
+            steps, results = self._prepare(
+                (*args, *self['args']), kwargs, self['kwargs']['tasks'], link_error, app or self.app, True,
+                Signature.from_dict, root_id=root_id, _id=task_id, group_id=group_id, chord=chord,
+                group_index=group_index)
         if not results:
             return None
         if link:
@@ -172,20 +173,24 @@ class _chain(Signature):
         Partial `args` and `kwargs` go to the first step, `link_error` to each; the others to the last one. Without
         `clone` the signatures themselves are frozen.
         """
-        app = app or self.app
+        steps, results = self._prepare(
+            args, kwargs if clone else None, tasks, link_error, app or self.app, clone, from_dict, root_id=root_id,
+            _id=last_task_id, group_id=group_id, chord=chord_body, group_index=group_index)
+        self.id = results[0].id if results else last_task_id
+        return steps, results
+
+    def _prepare(self, args: Any, kwargs: Any, tasks: Any, link_error: Any, app: Any, clone: bool,
+                 from_dict: Callable[..., Any], root_id: str | None, **of_last: Any) -> tuple[list[Any], list[Any]]:
         rebuild = clone or self._disposable
         steps = lay_out(tasks, bind(from_dict, app=app), copy=clone, split=rebuild)
-        if steps and (args or (clone and kwargs)):
-            steps[-1].accept_partial(args, kwargs if clone else None)
+        if steps:
+            steps[-1].accept_partial(args, kwargs)
         _link_errors(steps, link_error)
         for step in steps:
             if step.KIND == 'chord':
                 app.backend.ensure_chords_allowed()
             step._disposable = rebuild and step.KIND != 'task'
-        results = freeze_steps(steps, root_id, _id=last_task_id, group_id=group_id, chord=chord_body,
-                               group_index=group_index)
-        self.id = results[0].id if results else last_task_id
-        return steps, results
+        return steps, freeze_steps(steps, root_id, **of_last)
 
     def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
                root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
@@ -216,7 +221,7 @@ class _chain(Signature):
         """Run all steps in this process; returns the `EagerResult` of the last."""
         options = {**self['options'], **options}
         link = options.pop('link', None)
-        steps = list(self._steps_to_apply())
+        steps = lay_out(self['kwargs']['tasks'], bind(Signature.from_dict, app=self._app), copy=True, split=False)[::-1]
         if link and steps:
             steps[-1].link_when_applied(link)
         last: Any = None
@@ -227,11 +232,6 @@ class _chain(Signature):
             if getattr(result, 'state', None) in (IGNORED, REJECTED):
                 break
         return last
-
-    def _steps_to_apply(self) -> Iterator[Any]:
-        steps = [maybe_signature(step, app=self._app) for step in self['kwargs']['tasks']]
-        kept = [step for step in steps if not is_empty_group(step)] or steps[-1:]
-        return (step.clone() for step in kept)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Stamp its steps and what is linked to it, in place; returns itself."""

@@ -162,7 +162,7 @@ class _chord(Signature):
         header = self['kwargs']['header']
         if is_signature(header) and header.KIND == 'group':
             return header if self._disposable else header.clone()
-        members = header if self._disposable or isinstance(header, LazyMembers) else _copy_header(header, {})
+        members = header if self._disposable else _copy_header(header, {})
         run = group(members, app=app, task_id=self.id or uuid())
         run._disposable = True
         return run
@@ -190,7 +190,7 @@ class _chord(Signature):
         delay.update(header_delay or {})
         body = _link_to_body(body, options)
         options.pop('task_id', None)
-        body['options'].update(_options_for_body(options))
+        body['options'] = body._merge_options(body['options'], _options_for_body(options))
         group_id = header.id or uuid()
         header.id = group_id
         root_id = body['options'].get('root_id')

@@ -47,7 +47,7 @@ def _spread(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, spli
             steps = step.unchain_tasks() if copy_it else step.steps_in_place()
             pending.extend((task, False) for task in reversed(steps))
         elif is_empty_group(step):
-            empty = step
+            empty = step.clone() if copy_it else step
         else:
             step = step.clone() if copy_it else step
             rest = _split_body(step) if split and step.KIND == 'chord' else None
@@ -66,7 +66,7 @@ def _split_body(chord: Any) -> list[Any] | None:
     if unroll_groups(body['kwargs']['tasks'][0]).KIND == 'group':
         return None
     first, *rest = body.unchain_tasks()
-    chord.body = first
+    chord.body = unroll_groups(first)
     return rest
 
 

@@ -87,7 +87,8 @@ class group(Signature):
     # --- running ------------------------------------------------------------------------------------------------
 
     def apply_async(self, args: Any = None, kwargs: Any = None, add_to_parent: bool = True,  # type: ignore[override]
-                    producer: Any = None, link: Any = None, link_error: Any = None, **options: Any) -> Any:
+                    producer: Any = None, link: Any = None, link_error: Any = None, group_index: int | None = None,
+                    **options: Any) -> Any:
         """Send all members, with partial arguments for each; returns a `GroupResult`.
 
         Raises:
@@ -103,12 +104,12 @@ class group(Signature):
         if options.get('chain') or self['options'].get('chain'):
             return self._lead_chain(args, kwargs, producer, options)
         if not self['kwargs']['tasks']:
-            return self.freeze()
+            return self.clone().freeze()
         options, group_id, root_id = self._freeze_gid(options)
         members, results = self._take_members(group_id, root_id)
         args, kwargs = self._own_partials(args, kwargs)
         self._send(members, app, producer, {**options, 'args': args, 'kwargs': kwargs})
-        result = self._result_of(group_id, results)
+        result = app.GroupResult(group_id, results)
         parent = app.current_worker_task
         if add_to_parent and parent:
             parent.add_trail(result)
@@ -128,13 +129,6 @@ class group(Signature):
             for member in members:
                 member.apply_async(producer=producer, add_to_parent=False, **options)
 
-    def _result_of(self, group_id: str, results: list[Any]) -> Any:
-        result = self.app.GroupResult(group_id, results)
-        if len(results) == 1 and isinstance(results[0], type(result)):
-            # The only member ends in a group: its values are this one's.
-            return results[0]
-        return result
-
     def _lead_chain(self, args: Any, kwargs: Any, producer: Any, options: dict[str, Any]) -> Any:
         """Send it with what follows run once, on the list of all values (Celery sends it with each member)."""
         *rest, step = options.pop('chain', None) or self['options']['chain']
@@ -145,7 +139,7 @@ class group(Signature):
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run all members in this process; returns a `GroupResult`."""
         if not self['kwargs']['tasks']:
-            return self.freeze()
+            return self.clone().freeze()
         options, group_id, _ = self._freeze_gid(options)
         args, kwargs = self._own_partials(args, kwargs)
         members = flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app), copy=True)
@@ -179,6 +173,7 @@ class group(Signature):
         """Options for the members, with the group's id taken from its own ``task_id`` or made."""
         options = self._merge_options(self['options'], options)
         group_id = options['group_id'] = options.pop('task_id', None) or uuid()
+        options.pop('group_index', None)  # its own place in a group, not that of its members
         return options, group_id, options.get('root_id')
 
     def _freeze_group_tasks(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,

@@ -315,7 +315,8 @@ class Signature(dict[str, Any]):
 
     def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
         """Add partial arguments, in place, unless it is immutable."""
-        self['args'], self['kwargs'], _ = self._merge(args, kwargs)
+        if args or kwargs:
+            self['args'], self['kwargs'], _ = self._merge(args, kwargs)
 
     # --- links --------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,9 @@ class Steps:
         if last is None:
             self.steps.append(step)
             self.bare = step.KIND == 'group'
+        elif unroll_groups(last) is not last:
+            self.settle_last()
+            self._place(step)
         elif last.KIND == 'group':
             self._replace_last(make_chord(last, step))
         elif last.KIND == 'chord' and belongs_to_body(last, step):
@@ -66,6 +69,14 @@ class Steps:
         else:
             self.bare = False
             self.steps.append(step)
+
+    def settle_last(self) -> None:
+        """Apply the rules to the last step, of a chain whose steps were taken as they were given."""
+        if self.steps and is_signature(self.steps[-1]) and self.steps[-1].KIND in ('group', 'chain'):
+            last = self.steps.pop()
+            self.owned = min(self.owned, len(self.steps))
+            self.add(last)
+            self.bare = self.bare and last.KIND == 'group' and not is_empty_group(last)
 
     def _replace_last(self, step: Any) -> None:
         self.steps[-1] = step
@@ -94,6 +105,7 @@ def compose(left: Any, right: Any) -> Any:
         return left
     if left.KIND == 'chain':
         steps = Steps(*left.lend_steps())
+        steps.settle_last()
         chain_class: Any = type(left)
     else:
         steps = Steps([left], bare=left.KIND == 'chord')
