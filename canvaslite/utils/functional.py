@@ -46,6 +46,7 @@ def _copy_head(fun: Callable[..., Any], bound: bool) -> Callable[..., Any]:
         co_flags=_empty.__code__.co_flags | code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS))
     made = FunctionType(head, {}, code.co_name, fun.__defaults__)  # type: ignore[attr-defined]
     made.__kwdefaults__ = fun.__kwdefaults__  # type: ignore[attr-defined]
+    made.__qualname__ = code.co_name  # what the error says
     return made
 
 

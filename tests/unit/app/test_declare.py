@@ -275,6 +275,8 @@ def test_arguments_are_checked_as_python_does(app: Celery, bound: bool) -> None:
     check = app.type_checker(with_self if bound else plain, bound=bound).__func__
     check(1, 2, d=3)
     check(1, b=2, c=3, d=4, e=5)
+    with pytest.raises(TypeError, match=r'(plain|with_self)\(\) missing .*required'):
+        check()
     for args, kwargs in [((), {}), ((1, 2), {}), ((1, 2, 3, 4), {'d': 1}), ((1, 2), {'d': 1, 'f': 1}),
                          ((), {'a': 1, 'b': 2, 'd': 3})]:
         with pytest.raises(TypeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ def write(path: str, text: str = '') -> None:
         parent.mkdir(exist_ok=True)
         (parent / '__init__.py').touch()
     file.write_text(text)
+    importlib.invalidate_caches()  # files this young are not seen otherwise
 
 
 @pytest.mark.parametrize(('path', 'attribute', 'name'), [
