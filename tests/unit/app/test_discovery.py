@@ -71,7 +71,7 @@ def test_what_is_wrong_is_said_in_one_line(name: str, said: str) -> None:
 
 
 def test_tasks_of_packages_are_discovered_when_a_worker_imports_its_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend('.')
+    monkeypatch.syspath_prepend(Path.cwd())
     write('one/tasks.py', 'loaded = True\n')
     write('two/models.py')
     write('three/jobs.py')
@@ -86,7 +86,7 @@ def test_tasks_of_packages_are_discovered_when_a_worker_imports_its_modules(monk
 
 
 def test_discovery_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend('.')
+    monkeypatch.syspath_prepend(Path.cwd())
     write('four/tasks.py')
     app = Celery(set_as_current=False)
     assert [module.__name__ for module in app.autodiscover_tasks(['four'], force=True)] == ['four.tasks']
@@ -94,7 +94,7 @@ def test_discovery_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_import_that_fails_in_a_discovered_module_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend('.')
+    monkeypatch.syspath_prepend(Path.cwd())
     write('five/tasks.py', 'import missing_dependency\n')
     app = Celery(set_as_current=False)
     app.autodiscover_tasks(['five'])
@@ -105,7 +105,7 @@ def test_an_import_that_fails_in_a_discovered_module_is_an_error(monkeypatch: py
 
 
 def test_a_class_in_an_apps_module_stands_for_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend('.')
+    monkeypatch.syspath_prepend(Path.cwd())
     write('six/tasks.py')
     write('six/apps.py')
     assert [module.__name__ for module in autodiscover_tasks(['six.SixConfig'])] == ['six.tasks']

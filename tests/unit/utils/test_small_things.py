@@ -112,7 +112,7 @@ def test_things_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert symbol_by_name(dict) is dict
     assert isinstance(symbol_by_name('json'), ModuleType)
     assert instantiate('collections:OrderedDict', a=1) == {'a': 1}
-    assert qualname(datetime.now) == 'datetime.now' and qualname(len) == 'builtins.len' and qualname(3) == 'builtins.int'
+    assert [qualname(thing) for thing in (datetime.now, len, 3)] == ['datetime.now', 'builtins.len', 'builtins.int']
     with pytest.raises(ImportError):
         symbol_by_name('nosuch.module')
     monkeypatch.chdir(tmp_path)
