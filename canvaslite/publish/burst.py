@@ -51,6 +51,7 @@ class Burst:
         self._held = held
         self._producer: Any = None
         self._exits = ExitStack()
+        self._open = False
 
     @property
     def raw(self) -> bool:
@@ -58,27 +59,40 @@ class Burst:
         return self._pool is not None
 
     def add(self, message: RawMessage) -> None:
-        """Take one message; it is written with the next 64 kB or at the end."""
+        """Take one message; it is written with the next 64 kB or at the end. Raises RuntimeError outside the block."""
+        if not self._open:
+            raise RuntimeError('A burst takes messages only inside its with block.')
         self._gathered.append(message)
         self._size += len(message.properties) + len(message.body) + _FRAMING
         if self._size >= CHUNK:
             self.flush()
 
-    def flush(self, settle: bool = False) -> None:
-        """Write what was gathered; with `settle` return when the broker is known to have it."""
-        if not self._gathered and not settle:
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if not self._gathered:
             return
         messages, self._gathered, self._size = self._gathered, [], 0
         if self._sender is None:
             self._sender = self._borrow()
-        self._sender.policy = self.policy
-        self._sender.send(messages, settle)
+        sender = self._sender
+        sender.policy, sender.timeout, sender.confirm_timeout = self.policy, self.timeout, self.confirm_timeout
+        sender.send(messages)
+
+    def finish(self) -> None:
+        """Write what was gathered; with publisher confirms, return when all is confirmed."""
+        self.flush()
+        if self._sender is not None:
+            self._sender.finish()
 
     def _borrow(self) -> Sender:
         assert self._pool is not None
-        self._lent = self._pool.acquire()
+        lent = self._pool.take()
+        if lent is None and self._held.bursts and self._held.bursts[-1]._sender is not None:
+            # This thread holds a channel already and must not wait for another: it might wait for itself.
+            return self._held.bursts[-1]._sender
+        self._lent = lent or self._pool.acquire()
         self._held.bursts.append(self)
-        return Sender(self._app, self._lent, self.policy, self.timeout, self.confirm_timeout)
+        return Sender(self._app, self._lent, self.policy)
 
     @property
     def producer(self) -> Any:
@@ -86,40 +100,37 @@ class Burst:
         if self._producer is None:
             self._producer = self._exits.enter_context(self._app.producer_or_acquire(None))
             self._held.bursts.append(self)
-            batch = getattr(self._producer, 'batch', None)  # since kombu 5.7, for transports that can
-            if batch is not None:
-                self._exits.enter_context(batch())
         return self._producer
 
-    def send(self, outgoing: Outgoing) -> Any:
-        """Take a message that is not bytes yet."""
-        if not self.raw:
-            return outgoing.publish_through(self.producer)
+    def add_outgoing(self, outgoing: Outgoing) -> None:
+        """Take a message that is not bytes yet. Raises `EncodeError`."""
         self.policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
         self.timeout = outgoing.timeout or self.timeout
         self.confirm_timeout = outgoing.confirm_timeout or self.confirm_timeout
-        return self.add(outgoing.encode())
+        self.add(outgoing.encode())
 
     def __enter__(self) -> Burst:
+        self._open = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None,
                  traceback: TracebackType | None) -> None:
         try:
             if exc is None and self.raw:
-                self.flush()
-                if self._sender is not None:
-                    self._sender.finish()
-        finally:
-            self._give_back(kind, exc, traceback)
+                self.finish()
+        except BaseException:
+            self._give_back(clean=False)
+            raise
+        self._give_back(clean=exc is None)
+        self._exits.__exit__(kind, exc, traceback)
 
-    def _give_back(self, kind: type[BaseException] | None, exc: BaseException | None,
-                   traceback: TracebackType | None) -> None:
+    def _give_back(self, clean: bool) -> None:
+        self._open = False
         self._gathered, self._size = [], 0
         if self in self._held.bursts:
             self._held.bursts.remove(self)
         lent, self._lent, self._sender, self._producer = self._lent, None, None, None
         if lent is not None and self._pool is not None:
+            if not clean:
+                lent.discard()
             self._pool.release(lent)
-        self._exits.__exit__(kind, exc, traceback)
-        self._exits = ExitStack()

@@ -6,6 +6,7 @@ The pool hands out the channel that came back last: the others stay idle and the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -65,7 +66,15 @@ class PublishChannel:
         """Forget the channel after the broker closed it; the connection is kept."""
         self.channel = None
 
+    def discard(self) -> None:
+        """Close the connection in good order: the broker may still answer to what its user has given up."""
+        self.channel = None
+        self.declared.clear()
+        with contextlib.suppress(Exception):  # it may be lost already, which is as good
+            self.connection.close()
+
     def close(self) -> None:
+        """Close the connection for good."""
         self.channel = None
         self.connection.close()
 

@@ -134,11 +134,14 @@ class Publisher:
         if lent is None and self._held.bursts:
             # This thread holds a channel itself and must not wait for another: it might wait for itself.
             self._held.bursts[-1].add(message)
-            self._held.bursts[-1].flush(settle=True)
+            self._held.bursts[-1].finish()
             return
         lent = lent or pool.acquire()
         try:
             self._send_over(lent, message, policy)
+        except BaseException:
+            lent.discard()
+            raise
         finally:
             pool.release(lent)
 
@@ -206,8 +209,10 @@ class Publisher:
 
     def _dispatch(self, outgoing: Outgoing, producer: Any) -> None:
         """Hand a message to the producer, or to a channel of the pool when there is none."""
-        if producer.__class__ is Burst:
-            producer.send(outgoing)
+        if producer.__class__ is Burst and producer.raw:
+            producer.add_outgoing(outgoing)
+        elif producer.__class__ is Burst:
+            self._publish_through(producer.producer, outgoing)
         elif producer is not None:
             self._publish_through(producer, outgoing)
         elif self._is_raw():
@@ -225,7 +230,7 @@ class Publisher:
             self._send_alone(outgoing.encode(), policy)
             return
         with Burst(self.app, self._channels(), policy, self._held) as burst:
-            burst.send(outgoing)
+            burst.add_outgoing(outgoing)
 
     def _publish_through(self, producer: Any, outgoing: Outgoing) -> None:
         with self._named_errors(producer):

@@ -52,20 +52,20 @@ class Sender:
     `timeout` is the most seconds for one write, `confirm_timeout` for the wait between two confirms.
     """
 
-    __slots__ = ('_app', '_kept', '_lent', '_unknown', '_written', 'confirm_timeout', 'policy', 'timeout')
+    __slots__ = ('_app', '_kept', '_lent', '_unknown', '_writes', '_written', 'confirm_timeout', 'policy', 'timeout')
 
-    def __init__(self, app: Any, channel: PublishChannel, policy: RetryPolicy, timeout: float | None = None,
-                 confirm_timeout: float | None = None) -> None:
+    def __init__(self, app: Any, channel: PublishChannel, policy: RetryPolicy) -> None:
         self._app = app
         self._lent = channel
         #: Written, and not known to have arrived; how many bytes that is.
         self._kept: list[RawMessage] = []
         self._unknown = 0
+        self._writes = 0
         #: How many messages of the running `_write` are in `_kept`.
         self._written = 0
         self.policy = policy
-        self.timeout = timeout
-        self.confirm_timeout = confirm_timeout
+        self.timeout: float | None = None
+        self.confirm_timeout: float | None = None
 
     def send(self, messages: Sequence[RawMessage], settle: bool = False) -> None:
         """Write messages; with `settle` return when they are known to have arrived.
@@ -105,10 +105,12 @@ class Sender:
         return None
 
     def finish(self) -> None:
-        """Wait for outstanding confirms, if confirms are on. Raises as `send`."""
-        if self._kept and self._confirming:
+        """Learn that all has arrived, with publisher confirms or after more than one write. Raises as `send`.
+
+        Without confirms a single write is left to the network, as a message sent alone is.
+        """
+        if self._kept and (self._writes > 1 or self._confirming):
             self.send((), settle=True)
-        self._forget_kept()
 
     @property
     def _confirming(self) -> bool:
@@ -160,6 +162,7 @@ class Sender:
                 self._kept += messages[self._written:count]
                 self._written = count
                 self._unknown += size
+                self._writes += 1
                 channel.write_frames(b''.join(frames), len(frames), self._routes(len(frames)), self.timeout)
                 frames, size = [], 0
 
