@@ -104,6 +104,8 @@ _RESULT: tuple[_Row, ...] = (
     ('result_serializer', 'json', 'str', 'Serializer of results.'),
     ('result_chord_retry_interval', 1.0, 'float', 'Interval at which stores without counting look after a chord.'),
     ('result_chord_join_timeout', 3.0, 'float', 'How long collecting one part of a chord may take.'),
+    ('result_backend_thread_safe', None, 'bool', "Whether a process's threads share one client of the store."),
+    ('override_backends', None, 'dict', 'Classes of result stores by scheme, stronger than our own.'),
     ('result_backend_always_retry', False, 'bool', 'Whether what failed at the store is tried again.'),
     ('result_backend_max_retries', float('inf'), 'float', 'How often.'),
     ('result_backend_base_sleep_between_retries_ms', 10, 'int', 'Milliseconds before the first of these tries.'),
@@ -229,12 +231,23 @@ _WORKER: tuple[_Row, ...] = (
     ('worker_detect_quorum_queues', True, 'bool', 'Whether quorum queues are prefetched from as they need.'),
 )
 
+#: What the command line takes where an option is not given, for each of its long-running commands.
+_PROCESS: tuple[_Row, ...] = tuple(
+    (f'{program}_{name}', None, kind, meaning)
+    for program in ('worker', 'beat', 'events')
+    for name, kind, meaning in (
+        ('logfile', 'str', 'File of its log.'),
+        ('pidfile', 'str', 'File with its process id.'),
+        ('uid', 'str|int', 'User that it runs as.'),
+        ('gid', 'str|int', 'Group that it runs as.'),
+        ('umask', 'str|int', 'Its umask, in octal where it is text.'),
+        ('executable', 'str', 'Python that runs it.'),
+    )
+)
+
+_GROUPS = (_GENERAL, _BEAT, _BROKER, _EVENTS_AND_CONTROL, _RESULT, _STORES, _SECURITY, _TASK, _WORKER, _PROCESS)
 #: Every setting by name.
-SETTINGS: dict[str, Setting] = {
-    row[0]: Setting(*row)
-    for group in (_GENERAL, _BEAT, _BROKER, _EVENTS_AND_CONTROL, _RESULT, _STORES, _SECURITY, _TASK, _WORKER)
-    for row in group
-}
+SETTINGS: dict[str, Setting] = {row[0]: Setting(*row) for group in _GROUPS for row in group}
 DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
 
 #: First words of Celery's settings for result stores that canvaslite does not have.

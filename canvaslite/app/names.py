@@ -44,6 +44,8 @@ _OLD_EXCEPTIONS = {
     'CELERY_WORKER_DIRECT': 'worker_direct',
     'CELERY_WORKER_LOG_FORMAT': 'worker_log_format',
     'CELERY_WORKER_TASK_LOG_FORMAT': 'worker_task_log_format',
+    'ENABLE_UTC': 'enable_utc',
+    'RESULT_ACCEPT_CONTENT': 'result_accept_content',
 }
 
 

@@ -42,6 +42,7 @@ class Services:
     def __init__(self) -> None:
         self._local = threading.local()
         self._backend_cache: Any = None
+        self._backend_mutex = threading.RLock()
 
     # -- broker -------------------------------------------------------------------------------------------
 
@@ -125,17 +126,25 @@ class Services:
         if self._backend_cache is not None:
             return self._backend_cache
         found = getattr(self._local, 'backend', None)
-        if found is None:
-            found = self._get_backend()
-            if getattr(found, 'thread_safe', True):
-                self._backend_cache = found
-            else:
-                self._local.backend = found
-        return found
+        return self._make_backend() if found is None else found
+
+    def _make_backend(self) -> Any:
+        with self._backend_mutex:
+            if self._backend_cache is None:
+                made = self._get_backend()
+                if not getattr(made, 'thread_safe', True):
+                    self._local.backend = made
+                    return made
+                self._backend_cache = made
+        return self._backend_cache
 
     def _get_backend(self) -> Any:
-        by_url = symbol_by_name('canvaslite.backends:by_url')
-        return by_url(self.backend_cls or self.conf.result_backend, self)
+        url = self.backend_cls or self.conf.result_backend
+        scheme = url.partition('://')[0].partition('+')[0] if isinstance(url, str) else None
+        override = (self.conf.override_backends or {}).get(scheme)
+        if override is not None:
+            return instantiate(override, app=self, url=url)
+        return symbol_by_name('canvaslite.backends:by_url')(url, self)
 
     @cached_property
     def AsyncResult(self) -> Any:
@@ -272,6 +281,7 @@ class Services:
             self.connections.forget_inherited()
         self.__dict__.pop('oid', None)
         self._local = threading.local()
+        self._backend_mutex = threading.RLock()
         if self.on_after_fork.receivers:
             self.on_after_fork.send(sender=self)
 

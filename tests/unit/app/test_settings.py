@@ -217,3 +217,20 @@ def test_reading_a_setting_takes_no_time() -> None:
     assert app.conf.task_serializer
     seconds = min(timeit.repeat('app.conf.task_serializer', globals={'app': app}, number=10_000, repeat=5)) / 10_000
     assert seconds < 0.3e-6
+
+
+def test_a_store_of_the_programs_own_may_stand_for_a_scheme() -> None:
+    class Store:
+        def __init__(self, app: Any, url: str) -> None:
+            self.url = url
+
+    app = make_app(backend='redis://host/0', changes={'override_backends': {'redis': Store}})
+    assert type(app.backend) is Store
+    assert app.backend.url == 'redis://host/0'
+
+
+def test_a_wrong_store_or_time_zone_is_named() -> None:
+    with pytest.raises(ImproperlyConfigured, match='result_backend'):
+        make_app(backend='nosuch://host').backend
+    with pytest.raises(ImproperlyConfigured, match='timezone'):
+        make_app(timezone='Nowhere/Special').now()
