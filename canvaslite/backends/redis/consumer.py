@@ -171,10 +171,11 @@ class ResultConsumer(BaseResultConsumer):
         self._failures = 0
 
     def _end_unneeded(self) -> bytes:
-        if not self._unneeded:
+        with self.changed:
+            ended, self._unneeded = self._unneeded, set()
+            self._confirmed -= ended
+        if not ended:
             return b''
-        ended, self._unneeded = self._unneeded, set()
-        self._confirmed -= ended
         return pack(b'UNSUBSCRIBE', *[self.backend.get_key_for_task(task_id) for task_id in ended])
 
     def _take(self, timeout: float) -> list[Any]:
