@@ -252,6 +252,9 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]
 
     def unregister_from_event_loop(self, connection: Any, loop: Any) -> None:
         connection.detach_loop()
+        sock = getattr(connection._transport, 'sock', None)
+        if sock is not None:
+            loop.remove_reader(sock)
 
     def on_readable(self, connection: Any, loop: Any) -> None:
         """Dispatch all that has arrived."""

@@ -233,6 +233,7 @@ def test_heartbeats_keep_a_silent_connection_and_end_a_dead_one(proxy: Proxy) ->
                     connection.drain_events(timeout=0.2)
 
 
+@pytest.mark.filterwarnings('ignore:.*multi-threaded.*:DeprecationWarning')
 def test_a_child_lets_go_of_the_connection_and_the_parent_keeps_it(broker_url: str) -> None:
     with BrokerConnection(broker_url) as connection:
         channel = connection.default_channel
