@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial as bind
 from typing import Any, ClassVar
 
-from canvaslite.canvas.freezing import CHAIN_OPTIONS, bind_end, freeze_steps, lay_out
+from canvaslite.canvas.freezing import CHAIN_OPTIONS, Freezing, bind_end, drive, freezing_steps, lay_out
 from canvaslite.canvas.representation import repr_steps
 from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
 from canvaslite.canvas.stamping import collect_stamps
@@ -25,6 +25,7 @@ class _chain(Signature):
     """A chain with the steps as they are given: what `chain` and ``|`` make, and what comes over the wire."""
 
     KIND: ClassVar[str] = 'chain'
+    PARTS: ClassVar[tuple[str, ...]] = ('tasks',)
 
     #: Accepted for Celery's sake: steps always travel in the message's ``chain`` field.
     _use_link: bool | None = None
@@ -46,9 +47,24 @@ class _chain(Signature):
     @classmethod
     def from_dict(cls, d: Any, app: Any = None) -> Any:
         """The chain that `d` describes."""
-        chain = cls(list(d['kwargs']['tasks']), app=app, **d['options'])
+        d = cls.revive_parts(d, app)
+        chain = cls(d['kwargs']['tasks'], app=app, **d['options'])
         chain.update((key, d[key]) for key in ('args', 'immutable') if d.get(key))
         return chain
+
+    @classmethod
+    def of_steps(cls, steps: list[Any], app: Any, owned: int, shared: bool) -> Any:
+        """A chain of these signatures. No user holds the first `owned` of them; `shared`: another canvas does."""
+        if cls in (_chain, chain):
+            made: Any = dict.__new__(cls)
+            made.update(task=CHAIN, args=(), kwargs={'tasks': steps}, options={}, subtask_type='chain',
+                        immutable=False)
+            made._app = app
+        else:
+            made = cls(steps, app=app)
+        made._owned = owned
+        made._shared = shared and owned > 0
+        return made
 
     @property
     def tasks(self) -> list[Any]:
@@ -63,11 +79,6 @@ class _chain(Signature):
     def tasks(self, steps: Any) -> None:
         self['kwargs']['tasks'] = steps
         self._owned, self._shared = 0, False
-
-    def hold_steps(self, owned: int, shared: bool) -> None:
-        """Note that no user holds the first `owned` steps, and whether another canvas does."""
-        self._owned = owned
-        self._shared = shared and owned > 0
 
     def lend_steps(self) -> tuple[list[Any], int, bool]:
         """Steps for another chain that begins with this one's, how many of them it owns, and whether it shares them.
@@ -110,15 +121,16 @@ class _chain(Signature):
         chain.update((key, value) for key, value in self.items() if key != 'kwargs')
         return chain
 
-    def _copy(self, memo: dict[int, Any]) -> Any:
-        copy = super()._copy(memo)
+    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
+        """The keyword arguments, with copies of the steps."""
+        return {**self['kwargs'], 'tasks': [copy(step) for step in self['kwargs']['tasks']]}
+
+    def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
+        """A copy of the chain and its steps, with partial arguments and options added."""
+        copy = super().clone(args, kwargs, **opts)
         copy._use_link = self._use_link
         copy._owned = len(copy['kwargs']['tasks'])
         return copy
-
-    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
-        return {**self['kwargs'], 'tasks': [step._copy(memo) if is_signature(step) else step
-                                            for step in self['kwargs']['tasks']]}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Send it, with partial arguments for its first step."""
@@ -146,10 +158,10 @@ class _chain(Signature):
             if chord is not None:
                 bind_end(self, group_id, chord)
         else:
-            steps, results = self._prepare(
-                (*args, *self['args']), kwargs, self['kwargs']['tasks'], link_error, app or self.app, True,
-                Signature.from_dict, root_id=root_id, _id=task_id, group_id=group_id, chord=chord,
-                group_index=group_index)
+            steps = self._lay_out((*args, *self['args']), kwargs, self['kwargs']['tasks'], link_error,
+                                  app or self.app, True)
+            results = drive(freezing_steps(steps, root_id, {'_id': task_id, 'group_id': group_id, 'chord': chord,
+                                                            'group_index': group_index}))
         if not results:
             return None
         if link:
@@ -173,14 +185,14 @@ class _chain(Signature):
         Partial `args` and `kwargs` go to the first step, `link_error` to each; the others to the last one. Without
         `clone` the signatures themselves are frozen.
         """
-        steps, results = self._prepare(
-            args, kwargs if clone else None, tasks, link_error, app or self.app, clone, from_dict, root_id=root_id,
-            _id=last_task_id, group_id=group_id, chord=chord_body, group_index=group_index)
+        steps = self._lay_out(args, kwargs if clone else None, tasks, link_error, app or self.app, clone, from_dict)
+        results = drive(freezing_steps(steps, root_id, {'_id': last_task_id, 'group_id': group_id,
+                                                        'chord': chord_body, 'group_index': group_index}))
         self.id = results[0].id if results else last_task_id
         return steps, results
 
-    def _prepare(self, args: Any, kwargs: Any, tasks: Any, link_error: Any, app: Any, clone: bool,
-                 from_dict: Callable[..., Any], root_id: str | None, **of_last: Any) -> tuple[list[Any], list[Any]]:
+    def _lay_out(self, args: Any, kwargs: Any, tasks: Any, link_error: Any, app: Any, clone: bool,
+                 from_dict: Callable[..., Any] = Signature.from_dict) -> list[Any]:
         rebuild = clone or self._disposable
         steps = lay_out(tasks, bind(from_dict, app=app), copy=clone, split=rebuild)
         if steps:
@@ -190,14 +202,21 @@ class _chain(Signature):
             if step.KIND == 'chord':
                 app.backend.ensure_chords_allowed()
             step._disposable = rebuild and step.KIND != 'task'
-        return steps, freeze_steps(steps, root_id, **of_last)
+        return steps
 
     def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
                root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
         """Fix the ids of all steps; `_id` and the chord are the last one's. Returns the result of the last step."""
-        steps, results = self._frozen = self.prepare_steps(
-            self['args'], None, self.tasks, root_id, parent_id, None, self.app, _id, group_id, chord, clone=False,
-            group_index=group_index)
+        return drive(self.freezing(_id, group_id, chord, root_id, parent_id, group_index))
+
+    def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
+                 root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
+        """`freeze`, to be driven."""
+        steps = self._lay_out(self['args'], None, self.tasks, None, self.app, False)
+        results = yield from freezing_steps(steps, root_id, {'_id': _id, 'group_id': group_id, 'chord': chord,
+                                                             'group_index': group_index})
+        self._frozen = steps, results
+        self.id = results[0].id if results else _id
         self['args'] = ()  # the first step has them
         if self._disposable:
             self['kwargs']['tasks'] = steps[::-1]

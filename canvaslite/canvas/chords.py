@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.counting import count_parts
-from canvaslite.canvas.freezing import bind_end, first_ancestor
+from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers
 from canvaslite.canvas.representation import repr_chord
-from canvaslite.canvas.signatures import Signature, copy_options, maybe_signature, own_app, signature
+from canvaslite.canvas.signatures import Signature, maybe_signature, own_app, signature
 from canvaslite.canvas.stamping import collect_stamps
 from canvaslite.canvas.steps import is_signature
 from canvaslite.current import current_app
@@ -39,6 +41,7 @@ class _chord(Signature):
     """
 
     KIND: ClassVar[str] = 'chord'
+    PARTS: ClassVar[tuple[str, ...]] = ('header', 'body')
 
     #: Results of the header and of the body, once a disposable chord is frozen.
     _frozen: tuple[Any, Any] | None = None
@@ -56,7 +59,8 @@ class _chord(Signature):
     @classmethod
     def from_dict(cls, d: Any, app: Any = None) -> Any:
         """The chord that `d` describes."""
-        parts = dict(d['kwargs'])
+        d = cls.revive_parts(d, app)
+        parts = d['kwargs']
         chord = cls(parts.pop('header', None), parts.pop('body', None), kwargs=parts, app=app,
                     options=d['options'], args=d.get('args'), immutable=bool(d.get('immutable')))
         chord.update((key, d[key]) for key in d if key not in chord)
@@ -67,7 +71,7 @@ class _chord(Signature):
         """The header: a list of signatures, or a group once it was frozen or stamped."""
         header = self['kwargs']['header']
         if self._shared:
-            header = self['kwargs']['header'] = _copy_header(header, {})
+            header = self['kwargs']['header'] = _copy_header(header)
         self._owned = self._shared = False
         return header
 
@@ -87,16 +91,19 @@ class _chord(Signature):
 
     # --- copies -------------------------------------------------------------------------------------------------
 
-    def _copy(self, memo: dict[int, Any]) -> Any:
-        copy = super()._copy(memo)
+    def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
+        """A copy of the chord, its header and its body, with partial arguments and options added."""
+        copy = super().clone(args, kwargs, **opts)
         copy._owned = True
         return copy
 
-    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
+    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
+        """The keyword arguments, with copies of the header's members and of the body."""
         parts = dict(self['kwargs'])
-        parts['header'] = _copy_header(parts['header'], memo)
-        if parts.get('body') is not None:
-            parts['body'] = _copy_one(parts['body'], memo)
+        header = parts['header']
+        parts['header'] = copy(header) if is_signature(header) else [copy(member) for member in header]
+        if 'body' in parts:
+            parts['body'] = copy(parts['body'])
         return parts
 
     def with_body(self, body: Any, keep_header: bool = False) -> Any:
@@ -111,7 +118,7 @@ class _chord(Signature):
             header = self['kwargs']['header']
             self._shared = True
         else:
-            header = _copy_header(self['kwargs']['header'], {})
+            header = _copy_header(self['kwargs']['header'])
         chord = Signature.__new__(type(self))
         chord.update(self, kwargs={**self['kwargs'], 'header': header, 'body': body},
                      options=copy_options(self['options'], {}))
@@ -162,7 +169,7 @@ class _chord(Signature):
         header = self['kwargs']['header']
         if is_signature(header) and header.KIND == 'group':
             return header if self._disposable else header.clone()
-        members = header if self._disposable else _copy_header(header, {})
+        members = header if self._disposable else _copy_header(header)
         run = group(members, app=app, task_id=self.id or uuid())
         run._disposable = True
         return run
@@ -219,7 +226,7 @@ class _chord(Signature):
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
         args, kwargs = self._partials(args, kwargs)
         header = self['kwargs']['header']
-        header = header.clone() if is_signature(header) else group(_copy_header(header, {}), app=self.app)
+        header = header.clone() if is_signature(header) else group(_copy_header(header), app=self.app)
         members = header.apply(args, kwargs)
         with allow_join_result():
             values = members.get(propagate=propagate)
@@ -249,19 +256,29 @@ class _chord(Signature):
 
         `_id`, the group and the outer chord are the body's.
         """
+        return drive(self.freezing(_id, group_id, chord, root_id, parent_id, group_index))
+
+    def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
+                 root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
+        """`freeze`, to be driven."""
         header, body = self.header_group(), self.body
-        if self._disposable:
-            _ready_to_run(header)
-        header_result = header.freeze(parent_id=parent_id, root_id=root_id, chord=None if self._disposable else body)
-        self.id = header.id
-        if body is None:
-            return None
-        if self._disposable:
-            _ready_to_run(body)
+        own = self._disposable
+        if own:
+            header._disposable = True
+        header_id, header_results = yield header.freezing_all(None, None if own else body, root_id, parent_id)
+        self.id = header_id
+        if own:
             for member in header['kwargs']['tasks']:
                 bind_end(member, None, None)  # each would carry the body, which the chord has already
-        result = body.freeze(_id, root_id=root_id, chord=chord, group_id=group_id, group_index=group_index)
-        first_ancestor(result).parent = header_result
+        if body is None:
+            return None
+        of_body = {'_id': _id, 'root_id': root_id, 'chord': chord, 'group_id': group_id, 'group_index': group_index}
+        if body.KIND == 'task':
+            result = body.freeze(**of_body)
+        else:
+            body._disposable = body._disposable or own
+            result = yield body.freezing(**of_body)
+        first_ancestor(result).parent = self.app.GroupResult(header_id, header_results)
         return result
 
     _freeze = freeze
@@ -372,14 +389,8 @@ def _as_header(header: Any, app: Any) -> Any:
     return LazyMembers(signature(member, app=app) for member in header or ())
 
 
-def _copy_header(header: Any, memo: dict[int, Any]) -> Any:
-    if is_signature(header):
-        return header._copy(memo)
-    return [_copy_one(member, memo) for member in header]
-
-
-def _copy_one(sig: Any, memo: dict[int, Any]) -> Any:
-    return sig._copy(memo) if is_signature(sig) else sig
+def _copy_header(header: Any) -> Any:
+    return header.clone() if is_signature(header) else [member.clone() for member in header]
 
 
 def _options_for_body(options: dict[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,23 @@
 
 A chain is brought into the form in which it travels (`lay_out`): a flat list of steps, each a task or a chord, only
 the last may be a group. What a caller holds keeps its shape; only copies made to be run are rebuilt.
+
+Freezing goes through all of a canvas, which may be nested deeper than Python's stack: the method ``freezing`` of a
+canvas is a generator that yields the ``freezing`` of each canvas in it and is sent its result; `drive` runs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from itertools import pairwise
 from typing import Any
 
 from canvaslite.canvas.steps import ends_in_group, is_empty_group, is_signature, make_chord, unroll_groups
 
-__all__ = ('lay_out', 'freeze_steps', 'freeze_members', 'flatten_members', 'bind_end', 'first_ancestor')
+__all__ = ('Freezing', 'drive', 'lay_out', 'freezing_steps', 'freezing_members', 'flatten_members', 'bind_end',
+           'first_ancestor')
+
+Freezing = Generator[Any, Any, Any]
 
 #: Options of a chain that are not its first step's.
 CHAIN_OPTIONS = frozenset({
@@ -84,16 +90,47 @@ def _lead_into(step: Any, following: Any) -> Any:
     return step.with_steps([*before, _lead_into(unroll_groups(last), following)])
 
 
-def freeze_steps(reversed_steps: list[Any], root_id: str | None, **of_last: Any) -> list[Any]:
-    """Freeze the steps that `lay_out` made; returns their results, in the same order, each with its parent.
+def drive(freezing: Freezing) -> Any:
+    """The result of a ``freezing``, and of all that it waits for."""
+    running = [freezing]
+    result: Any = None
+    while running:
+        try:
+            inner = running[-1].send(result)
+        except StopIteration as stop:
+            running.pop()
+            result = stop.value
+        else:
+            running.append(inner)
+            result = None
+    return result
+
+
+def freezing_steps(reversed_steps: list[Any], root_id: str | None, of_last: dict[str, Any]) -> Freezing:
+    """Freeze the steps that `lay_out` made; their results, in the same order, each with its parent.
 
     `of_last` are arguments of `freeze` for the last step: the chain ends where it ends.
     """
     results: list[Any] = []
     for step in reversed_steps:
-        results.append(step.freeze(root_id=root_id) if results else step.freeze(root_id=root_id, **of_last))
+        options = {} if results else of_last
+        results.append(step.freeze(root_id=root_id, **options) if step.KIND == 'task'
+                       else (yield step.freezing(root_id=root_id, **options)))
     for result, before in pairwise(results):
         first_ancestor(result).parent = before
+    return results
+
+
+def freezing_members(members: list[Any], disposable: bool, **options: Any) -> Freezing:
+    """Freeze the members of a group, each with its place; their results. `disposable` members are used up later."""
+    results: list[Any] = []
+    for index, member in enumerate(members):
+        if member.KIND == 'task':
+            results.append(member.freeze(group_index=index, **options))
+            continue
+        if disposable:
+            member._disposable = True
+        results.append((yield member.freezing(group_index=index, **options)))
     return results
 
 
@@ -123,16 +160,6 @@ def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: 
         else:
             pending.pop()
     return flat
-
-
-def freeze_members(members: list[Any], disposable: bool, **options: Any) -> list[Any]:
-    """Freeze the members of a group, each with its place; returns their results."""
-    results: list[Any] = []
-    for index, member in enumerate(members):
-        if disposable and member.KIND != 'task':
-            member._disposable = True
-        results.append(member.freeze(group_index=index, **options))
-    return results
 
 
 def bind_end(sig: Any, group_id: str | None, chord: Any) -> None:

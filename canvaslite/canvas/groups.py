@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial as bind
 from typing import Any, ClassVar
 
 from kombu.utils.functional import fxrange
 
-from canvaslite.canvas.freezing import bind_end, flatten_members, freeze_members
+from canvaslite.canvas.freezing import Freezing, bind_end, drive, flatten_members, freezing_members
 from canvaslite.canvas.members import as_members
 from canvaslite.canvas.representation import repr_group
+from canvaslite.canvas.sending import send_members
 from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
 from canvaslite.canvas.stamping import collect_stamps
 from canvaslite.canvas.steps import is_signature, make_chord
@@ -31,6 +32,7 @@ class group(Signature):
     """
 
     KIND: ClassVar[str] = 'group'
+    PARTS: ClassVar[tuple[str, ...]] = ('tasks',)
 
     #: Results of the members, once a disposable group is frozen.
     _frozen: list[Any] | None = None
@@ -51,8 +53,8 @@ class group(Signature):
     @classmethod
     def from_dict(cls, d: Any, app: Any = None) -> Any:
         """The group that `d` describes."""
-        members = [maybe_signature(task, app=app) for task in d['kwargs']['tasks']]
-        group = cls(members, app=app, **d['options'])
+        d = cls.revive_parts(d, app)
+        group = cls(d['kwargs']['tasks'], app=app, **d['options'])
         group['kwargs'] = {**d['kwargs'], 'tasks': group['kwargs']['tasks']}
         group.update((key, d[key]) for key in ('args', 'immutable') if d.get(key))
         return group
@@ -66,9 +68,9 @@ class group(Signature):
     def tasks(self, members: Any) -> None:
         self['kwargs']['tasks'] = members
 
-    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
-        return {**self['kwargs'], 'tasks': [member._copy(memo) if is_signature(member) else member
-                                            for member in self['kwargs']['tasks']]}
+    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
+        """The keyword arguments, with copies of the members."""
+        return {**self['kwargs'], 'tasks': [copy(member) for member in self['kwargs']['tasks']]}
 
     def __call__(self, *partial_args: Any, **options: Any) -> Any:
         """Send it, with partial arguments for each member."""
@@ -108,7 +110,9 @@ class group(Signature):
         options, group_id, root_id = self._freeze_gid(options)
         members, results = self._take_members(group_id, root_id)
         args, kwargs = self._own_partials(args, kwargs)
-        self._send(members, app, producer, {**options, 'args': args, 'kwargs': kwargs})
+        burst: AbstractContextManager[Any] = app.publisher.burst() if producer is None else nullcontext(producer)
+        with burst as producer:
+            send_members(members, producer, {**options, 'args': args, 'kwargs': kwargs})
         result = app.GroupResult(group_id, results)
         parent = app.current_worker_task
         if add_to_parent and parent:
@@ -121,13 +125,7 @@ class group(Signature):
             return self['kwargs']['tasks'], self._frozen
         members = flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app),
                                   copy=not self._disposable)
-        return members, freeze_members(members, True, group_id=group_id, root_id=root_id)
-
-    def _send(self, members: list[Any], app: Any, producer: Any, options: dict[str, Any]) -> None:
-        burst: AbstractContextManager[Any] = app.publisher.burst() if producer is None else nullcontext(producer)
-        with burst as producer:
-            for member in members:
-                member.apply_async(producer=producer, add_to_parent=False, **options)
+        return members, drive(freezing_members(members, True, group_id=group_id, root_id=root_id))
 
     def _lead_chain(self, args: Any, kwargs: Any, producer: Any, options: dict[str, Any]) -> Any:
         """Send it with what follows run once, on the list of all values (Celery sends it with each member)."""
@@ -180,9 +178,14 @@ class group(Signature):
                             root_id: str | None = None, parent_id: str | None = None,
                             group_index: int | None = None) -> tuple[str, list[Any]]:
         """Fix the ids of the group and its members; returns its id and their results."""
+        frozen: tuple[str, list[Any]] = drive(self.freezing_all(group_id, chord, root_id, parent_id, group_index))
+        return frozen
+
+    def freezing_all(self, group_id: str | None, chord: Any, root_id: str | None, parent_id: str | None,
+                     group_index: int | None = None) -> Freezing:
+        """Fix the ids of the group and its members, to be driven; returns its id and their results."""
         options = self['options']
-        own_id: str = options.get('task_id') or uuid()
-        options['task_id'] = own_id
+        own_id = options['task_id'] = options.get('task_id') or uuid()
         if group_id:
             options['group_id'] = group_id
         if chord:
@@ -199,8 +202,8 @@ class group(Signature):
         parent_id = options.setdefault('parent_id', parent_id)
         members = flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app),
                                   copy=not self._disposable)
-        results = freeze_members(members, self._disposable, group_id=group_id, chord=chord, root_id=root_id,
-                                 parent_id=parent_id)
+        results = yield from freezing_members(members, self._disposable, group_id=group_id, chord=chord,
+                                              root_id=root_id, parent_id=parent_id)
         self['kwargs']['tasks'] = members
         if self._disposable:
             self._frozen = results
@@ -209,8 +212,13 @@ class group(Signature):
     def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
                root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
         """Fix the ids of all members; returns a `GroupResult`."""
-        return self.app.GroupResult(*self._freeze_group_tasks(
-            _id=_id, group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id, group_index=group_index))
+        return drive(self.freezing(_id, group_id, chord, root_id, parent_id, group_index))
+
+    def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
+                 root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
+        """`freeze`, to be driven."""
+        own_id, results = yield from self.freezing_all(group_id, chord, root_id, parent_id, group_index)
+        return self.app.GroupResult(own_id, results)
 
     _freeze = freeze
 

@@ -9,12 +9,12 @@ through these two, so that it needs to import none of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableSequence
-from copy import deepcopy
 from functools import partial as bind
 from typing import Any, ClassVar, TypeVar
 
 from kombu.utils.functional import reprcall
 
+from canvaslite.canvas.copying import Copying, revive_parts
 from canvaslite.canvas.stamping import STAMPED_HEADERS, collect_stamps
 from canvaslite.canvas.steps import compose
 from canvaslite.current import current_app
@@ -22,13 +22,9 @@ from canvaslite.exceptions import InvalidTaskError
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
 
-__all__ = ('Signature', 'signature', 'subtask', 'maybe_signature', 'copy_options', 'own_app')
+__all__ = ('Signature', 'signature', 'subtask', 'maybe_signature', 'own_app')
 
 _Type = TypeVar('_Type', bound='type[Signature]')
-
-#: Values of options that a copy may share.
-_PLAIN = (str, int, float, bool, type(None))
-
 
 class Item:
     """An entry of a signature as an attribute; None where there is none."""
@@ -71,6 +67,8 @@ class Signature(dict[str, Any]):
     TYPES: ClassVar[dict[str, type[Signature]]] = {}
     #: Which rules of composition a class follows: ``task``, ``chain``, ``group`` or ``chord``.
     KIND: ClassVar[str] = 'task'
+    #: Keyword arguments in which a canvas has the signatures it is made of.
+    PARTS: ClassVar[tuple[str, ...]] = ()
     #: Options that are not changed once they are set: a part would never be counted in its chord.
     _IMMUTABLE_OPTIONS: ClassVar[frozenset[str]] = frozenset({'group_id', STAMPED_HEADERS})
 
@@ -101,17 +99,23 @@ class Signature(dict[str, Any]):
         Raises:
             InvalidTaskError: no class is registered for that type.
         """
+        target = cls._type_of(d)
+        return Signature(d, app=app) if target is cls or target is Signature else target.from_dict(d, app=app)
+
+    @classmethod
+    def _type_of(cls, d: Mapping[str, Any]) -> type[Signature]:
         subtask_type = d.get('subtask_type')
-        if subtask_type:
-            try:
-                target = cls.TYPES[subtask_type]
-            except KeyError:
-                raise InvalidTaskError(
-                    f'unknown subtask_type {subtask_type!r} in signature of {d.get("task")!r}: '
-                    f'register its class with Signature.register_type() where it is received') from None
-            if target is not cls:
-                return target.from_dict(d, app=app)
-        return Signature(d, app=app)
+        try:
+            return cls.TYPES[subtask_type] if subtask_type else Signature
+        except KeyError:
+            raise InvalidTaskError(
+                f'unknown subtask_type {subtask_type!r} in signature of {d.get("task")!r}: '
+                f'register its class with Signature.register_type() where it is received') from None
+
+    @classmethod
+    def revive_parts(cls, d: Mapping[str, Any], app: Any) -> dict[str, Any]:
+        """A copy of `d`, which describes a canvas, whose parts are signatures."""
+        return revive_parts(d, bind(maybe_signature, app=app), cls._type_of)
 
     def __init__(self, task: Any = None, args: Any = None, kwargs: Any = None, options: Any = None,
                  type: Any = None, subtask_type: str | None = None, immutable: bool = False,
@@ -220,43 +224,27 @@ class Signature(dict[str, Any]):
     # --- copies -------------------------------------------------------------------------------------------------
 
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
-        """A copy that shares nothing that canvases change, with partial arguments and options added."""
-        copy = self._copy({})
+        """A copy that shares nothing that canvases change, with partial arguments and options added.
+
+        Arguments are shared, being the user's; signatures inside a canvas are copied.
+        """
+        copy = Copying().whole(self)
         if args or kwargs or opts:
             copy['args'], copy['kwargs'], copy['options'] = copy._merge(args, kwargs, opts)
         return copy
 
     partial = clone
 
-    def _copy(self, memo: dict[int, Any]) -> Any:
-        """A copy of this signature and of the signatures in it; its arguments are shared, being the user's.
-
-        `memo` has the copies made so far by `id`, as for `deepcopy`: what was one object is one in the copy.
-        """
-        cls: Any = self.__class__
-        copy = dict.__new__(cls)
-        if self._app is not None:
-            copy._app = self._app
-        if self._type is not None:
-            copy._type = self._type
-        memo[id(self)] = copy
-        self._copy_entries(copy, memo)
-        return copy
-
-    def _copy_entries(self, copy: dict[str, Any], memo: dict[int, Any]) -> None:
-        copy.update(self)
-        copy['kwargs'] = self._copy_kwargs(memo)
-        options = self.get('options')
-        copy['options'] = copy_options(options, memo) if options else {}
-
-    def _copy_kwargs(self, memo: dict[int, Any]) -> dict[str, Any]:
+    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
+        """The keyword arguments, with `copy` applied to the signatures in them that are parts of this one."""
         return dict(self['kwargs'] or ())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
         # As in Celery a plain dict, that is what the copy of a link is: `maybe_signature` of it shares its options.
         copy: dict[str, Any] = {}
-        memo[id(self)] = copy
-        self._copy_entries(copy, memo)
+        copying = Copying(memo)
+        copying.fill(self, copy)
+        copying.finish()
         return copy
 
     def replace(self, args: Any = None, kwargs: Any = None, options: Any = None) -> Any:
@@ -434,11 +422,6 @@ class _Registration:
     def __call__(self, cls: _Type) -> _Type:
         self.types[self.name or cls.__name__] = cls
         return cls
-
-
-def copy_options(options: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
-    """A copy of execution options, and of the signatures in them; `memo` is that of `deepcopy`."""
-    return {name: value if value.__class__ in _PLAIN else deepcopy(value, memo) for name, value in options.items()}
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Any:

@@ -90,9 +90,7 @@ class Steps:
         """The canvas."""
         if self.bare:
             return self.steps[0]
-        chain = chain_class(self.steps, app=app)
-        chain.hold_steps(self.owned, self.shared)
-        return chain
+        return chain_class.of_steps(self.steps, app, self.owned, self.shared)
 
 
 def compose(left: Any, right: Any) -> Any:
@@ -149,11 +147,15 @@ def make_chord(header: Any, body: Any) -> Any:
 
 def extend_body(chord: Any, step: Any) -> Any:
     """A chord like `chord` in which `step` follows the body."""
-    body = chord.body
+    outer = [chord]
+    while (body := outer[-1].body) is not None and body.KIND == 'chord' and belongs_to_body(body, step):
+        outer.append(body)
     if body is not None:
         # A group of one that is a body is a list for what follows: it does not stand beside ``|`` itself.
         step = make_chord(body, step) if body.KIND == 'group' else compose(body, step)
-    return chord.with_body(step)
+    for sig in reversed(outer):
+        step = sig.with_body(step)
+    return step
 
 
 def belongs_to_body(chord: Any, step: Any) -> bool:
