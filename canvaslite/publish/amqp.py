@@ -54,7 +54,11 @@ class AMQP:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.task_protocols: dict[int, Callable[..., task_message]] = {1: self.as_task_v1, 2: self.as_task_v2}
-        self._routes: list[Any] | None = None
+        self._routes: list[Any] = []
+        #: The setting from which the routes were made, and the router with them, or the one that was set.
+        self._routes_source: Any = ()
+        self._router: Any = None
+        self._router_given = False
         self._producer_pool: Any = None
 
     # --- queues and routes -------------------------------------------------------------
@@ -94,14 +98,20 @@ class AMQP:
     @property
     def routes(self) -> list[Any]:
         """The routers of ``task_routes``."""
-        if self._routes is None:
-            self._routes = routing.prepare(self.app.conf.task_routes)
+        if self._routes_source is not self.app.conf.task_routes:
+            self.flush_routes()
         return self._routes
 
-    @cached_property
-    def router(self) -> routing.Router:
-        """Finds the destination of a task."""
-        return self.Router()
+    @property
+    def router(self) -> Any:
+        """Finds the destination of a task. Another one may be set."""
+        if not self._router_given and (self._router is None or self._routes_source is not self.app.conf.task_routes):
+            self._router = self.Router()
+        return self._router
+
+    @router.setter
+    def router(self, router: Any) -> None:
+        self._router, self._router_given = router, router is not None
 
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> routing.Router:
         """A router with other queues."""
@@ -110,8 +120,10 @@ class AMQP:
 
     def flush_routes(self) -> None:
         """Read ``task_routes`` again."""
-        self._routes = None
-        self.__dict__.pop('router', None)
+        self._routes_source = self.app.conf.task_routes
+        self._routes = routing.prepare(self._routes_source)
+        if not self._router_given:
+            self._router = None
 
     def TaskConsumer(self, channel: Any, queues: Any = None, accept: Any = None, **options: Any) -> Any:
         """A `kombu.Consumer` of the queues to consume from."""

@@ -50,8 +50,11 @@ class PublishChannel:
 
     def declare(self, destination: Destination) -> None:
         """Declare what the destination needs, once per connection where that is possible."""
+        known = self.connection.declared_entities
         for entity in destination.declare:
-            maybe_declare(entity, self.channel)
+            # kombu asks the same, but only after it has copied the entity.
+            if not entity.can_cache_declaration or hash(entity) not in known:
+                maybe_declare(entity, self.channel)
         if destination.declared_once:
             self.declared.add(destination)
 

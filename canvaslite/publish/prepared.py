@@ -25,15 +25,12 @@ __all__ = ('FILLED_IN', 'Prepared')
 FILLED_IN = frozenset({
     'task_id', 'root_id', 'parent_id', 'countdown', 'eta', 'expires', 'link', 'link_error', 'chain', 'chord',
     'group_id', 'group_index', 'retries', 'shadow', 'origin', 'replaced_task_nesting', 'argsrepr', 'kwargsrepr',
-    'reply_to',
+    'reply_to', 'headers',
 })
 #: Of these, the ones that are seldom set, with the header they become and its value when not set.
-_SELDOM = (
-    ('shadow', 'shadow', None), ('group_id', 'group', None), ('group_index', 'group_index', None),
-    ('retries', 'retries', 0), ('replaced_task_nesting', 'replaced_task_nesting', 0),
-)
-_SELDOM_NAMES = tuple(option for option, _, _ in _SELDOM)
+_SELDOM = (('shadow', 'shadow', None), ('retries', 'retries', 0), ('replaced_task_nesting', 'replaced_task_nesting', 0))
 _SELDOM_UNSET = b''.join(encode_entry(header, unset) for _, header, unset in _SELDOM)
+_NO_GROUP = encode_entry('group', None) + encode_entry('group_index', None)
 
 _pack_size = struct.Struct('>I').pack
 #: Lengths as they stand before a string, for the usual ones.
@@ -50,7 +47,7 @@ _TEMPLATES_KEPT = 64
 class Prepared:
     """The common part of one task's messages with the same static options."""
 
-    __slots__ = ('_before', '_limits', '_properties', '_tail', '_task', '_templates', 'destination', 'encoder',
+    __slots__ = ('_group', '_limits', '_properties', '_tail', '_task', '_templates', 'destination', 'encoder',
                  'policy', 'priority')
 
     def __init__(self, outgoing: Outgoing, time_limit: float | None, soft_time_limit: float | None,
@@ -70,6 +67,8 @@ class Prepared:
             'content_type': self.encoder.content_type, 'content_encoding': self.encoder.content_encoding,
             'delivery_mode': target.delivery_mode,
         }
+        #: The last group's id and header: its members follow each other.
+        self._group: tuple[Any, bytes] = (None, encode_entry('group', None))
         self._templates: dict[tuple[str, int], PropertyTemplate] = {}
 
     def message(self, task_id: str, args: Any, kwargs: Any, options: Mapping[str, Any], family: tuple[str, str | None],
@@ -83,21 +82,18 @@ class Prepared:
         raw_id = task_id.encode()
         root_id, parent_id = family
         root = raw_id if root_id == task_id else root_id.encode()
-        shown_args, shown_kwargs = reprs[0].encode(), reprs[1].encode()
+        shown_args, shown_kwargs = reprs[0].encode('utf-8', 'surrogatepass'), reprs[1].encode('utf-8', 'surrogatepass')
         get = options.get
-        seldom = _SELDOM_UNSET
-        for name in _SELDOM_NAMES:
-            if get(name):
-                seldom = _encode_seldom(options)
-                break
-        else:
-            if get('group_index') is not None:
-                seldom = _encode_seldom(options)
+        group_id = get('group_id')
         entries = b''.join((
             _ID, _size(raw_id), raw_id, self._task, _NO_TIMES if times[0] is times[1] is None else _encode_times(times),
-            self._limits, seldom, _ROOT, _size(root), root,
+            self._limits,
+            _NO_GROUP if group_id is None and get('group_index') is None else self._encode_group(group_id, options),
+            _encode_seldom(options) if get('retries') or get('shadow') or get('replaced_task_nesting')
+            else _SELDOM_UNSET, _ROOT, _size(root), root,
             _NO_PARENT if parent_id is None else _encode_parent(parent_id),
-            _ARGS, _size(shown_args), shown_args, _KWARGS, _size(shown_kwargs), shown_kwargs, origin, self._tail))
+            _ARGS, _size(shown_args), shown_args, _KWARGS, _size(shown_kwargs), shown_kwargs, origin, self._tail,
+            _encode_headers(options['headers']) if get('headers') else b''))
         table = _pack_size(len(entries)) + entries
         if times[2] is None:
             template = self._templates.get((reply_to, priority)) or self._make_template(reply_to, priority)
@@ -106,6 +102,12 @@ class Prepared:
             properties = encode_properties(table, correlation_id=task_id, reply_to=reply_to, priority=priority,
                                            expiration=str(int(times[2] * 1000)), **self._properties)
         return RawMessage(self.destination, properties, self.encoder.encode(args, kwargs, embed_of(options)))
+
+    def _encode_group(self, group_id: Any, options: Mapping[str, Any]) -> bytes:
+        known = self._group  # read once: another thread may set it meanwhile
+        if known[0] != group_id:
+            known = self._group = (group_id, encode_entry('group', group_id))
+        return known[1] + encode_entry('group_index', options.get('group_index'))
 
     def _make_template(self, reply_to: str, priority: int) -> PropertyTemplate:
         if len(self._templates) >= _TEMPLATES_KEPT:
@@ -136,6 +138,10 @@ def _encode_parent(parent_id: str) -> bytes:
 
 def _encode_times(times: tuple[str | None, str | None, float | None]) -> bytes:
     return encode_entry('eta', times[0]) + encode_entry('expires', times[1])
+
+
+def _encode_headers(headers: Mapping[str, Any]) -> bytes:
+    return b''.join([encode_entry(name, value) for name, value in headers.items()])
 
 
 def _encode_seldom(options: Mapping[str, Any]) -> bytes:

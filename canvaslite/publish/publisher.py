@@ -78,7 +78,7 @@ class Publisher:
         """
         task_id: str = options.get('task_id') or uuid()
         if self._raw and (producer is None or producer.__class__ is Burst) and not _anybody_listens():
-            prepared = self._shortcut.find(name, options)
+            prepared = self._shortcut.find(name, args, kwargs, options, task)
             if prepared is not None:
                 message = self._shortcut.fill(prepared, task_id, args, kwargs, options)
                 if producer is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from canvaslite import current
+from canvaslite import current, wire
 from canvaslite.publish.amqp import check_arguments
 from canvaslite.publish.options import RetryPolicy, eta_text, expires_text, given, relate_to_parent, seconds_until
 from canvaslite.publish.prepared import FILLED_IN, Prepared
@@ -22,7 +22,12 @@ __all__ = ('Shortcut', 'has_quorum_queue')
 #: Options that are part of what is prepared.
 _STATIC = ('queue', 'exchange', 'routing_key', 'exchange_type', 'priority', 'delivery_mode', 'serializer', 'time_limit',
            'soft_time_limit', 'ignore_result', 'mandatory')
-_USUAL = FILLED_IN.union(_STATIC)
+_STATIC_NAMES = frozenset(_STATIC)
+_USUAL = FILLED_IN | _STATIC_NAMES
+#: Static options that routers do not see: they concern the run.
+_NOT_ROUTED = ('time_limit', 'soft_time_limit', 'ignore_result')
+#: Names that a caller's headers may have only on the long way.
+_PROTOCOLS_OWN = frozenset(wire.TASK_HEADERS)
 #: Prepared messages kept: options that vary without end must not fill the memory.
 _KEPT = 2000
 
@@ -34,7 +39,7 @@ _NO_TIMES: Times = (None, None, None)
 class Shortcut:
     """The prepared messages of one app, and how one is filled in."""
 
-    __slots__ = ('_app', '_origin', '_prepared', '_quorum', '_seen')
+    __slots__ = ('_app', '_constant', '_origin', '_prepared', '_quorum', '_seen')
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -48,58 +53,76 @@ class Shortcut:
         self._seen: tuple[Any, ...] = ()
         #: Whether a delay may have to be kept by the broker, which only the long way knows to ask for.
         self._quorum = False
+        #: Whether a route depends on a task's name and options alone.
+        self._constant = False
 
-    def find(self, name: str, options: Mapping[str, Any]) -> Prepared | None:
+    def find(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any) -> Prepared | None:
         """What is prepared for such a message; None when it must go the long way."""
         if not _USUAL.issuperset(options) and not _USUAL.issuperset(given(options)):
             return None
+        conf, amqp = self._app.conf, self._app.amqp
+        queues = amqp.queues
+        if (amqp.router, queues, queues.version, conf.task_serializer) != self._seen:
+            self._start_anew()
+        if self._quorum and (options.get('countdown') or options.get('eta')):
+            return None
+        headers = options.get('headers')
+        if headers and not (self._constant and _PROTOCOLS_OWN.isdisjoint(headers)):
+            return None
+        if not self._constant:
+            return self._find_routed(name, self._route(name, args, kwargs, options, task))
         get = options.get
         key = (name, get('queue'), get('exchange'), get('routing_key'), get('exchange_type'), get('priority'),
                get('delivery_mode'), get('serializer'), get('time_limit'), get('soft_time_limit'), get('ignore_result'),
                get('mandatory'))
-        conf, amqp = self._app.conf, self._app.amqp
-        if (conf.task_routes, conf.task_serializer, amqp.router, amqp.queues.version) != self._seen:
-            self._start_anew()
-        if self._quorum and (get('countdown') or get('eta')):
-            return None
         try:
             prepared = self._prepared.get(key)
         except TypeError:  # an option that has no hash
             return None
         if prepared is None or not prepared.encoder.current:
-            prepared = self._prepare(name, options)
-            if prepared is not None:
-                self._keep(key, prepared)
+            return self._prepare(key, name, self._route(name, args, kwargs, options, task))
         return prepared
+
+    def _find_routed(self, name: str, routed: dict[str, Any]) -> Prepared | None:
+        """The same where each call is asked for its route: by what the routers said."""
+        key = (name, *map(routed.get, _STATIC))
+        try:
+            prepared = self._prepared.get(key)
+        except TypeError:  # an option that has no hash
+            return None
+        if prepared is None or not prepared.encoder.current:
+            return self._prepare(key, name, routed)
+        return None if routed.keys() - _STATIC_NAMES else prepared
 
     def _start_anew(self) -> None:
         """Settings, routes or queues are not those that were seen before."""
         conf, amqp = self._app.conf, self._app.amqp
-        if self._seen and self._seen[0] is not conf.task_routes:
-            amqp.flush_routes()
         self.reset()
         self._origin = encode_entry('origin', anon_nodename())
         self._quorum = has_quorum_queue(amqp.queues)
-        self._seen = (conf.task_routes, conf.task_serializer, amqp.router, amqp.queues.version)
+        self._constant = getattr(amqp.router, 'constant', False)
+        self._seen = (amqp.router, amqp.queues, amqp.queues.version, conf.task_serializer)
 
-    def _prepare(self, name: str, options: Mapping[str, Any]) -> Prepared | None:
-        amqp, conf = self._app.amqp, self._app.conf
-        if not amqp.router.constant or conf.task_protocol != 2:
-            return None
+    def _route(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any) -> dict[str, Any]:
+        """The static options of the call, completed by its route."""
         static = {option: options[option] for option in _STATIC if options.get(option) is not None}
-        time_limit, soft_time_limit = static.pop('time_limit', None), static.pop('soft_time_limit', None)
-        ignore_result = static.pop('ignore_result', None)
-        routed = given(amqp.router.route(static, name))
-        outgoing = amqp.prepare_message(name, amqp.create_task_message('', name), **routed)
-        if not _USUAL.issuperset(routed) or outgoing.compression:
-            return None
-        policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
-        return Prepared(outgoing, time_limit, soft_time_limit, ignore_result, policy)
+        own = {option: static.pop(option) for option in _NOT_ROUTED if option in static}
+        return {**given(self._app.amqp.router.route(static, name, args, kwargs, task)), **own}
 
-    def _keep(self, key: Any, prepared: Prepared) -> None:
+    def _prepare(self, key: Any, name: str, routed: dict[str, Any]) -> Prepared | None:
+        amqp = self._app.amqp
+        if self._app.conf.task_protocol != 2 or routed.keys() - _STATIC_NAMES:
+            return None
+        time_limit, soft_time_limit, ignore_result = [routed.pop(option, None) for option in _NOT_ROUTED]
+        outgoing = amqp.prepare_message(name, amqp.create_task_message('', name), **routed)
+        if outgoing.compression:
+            return None
         if len(self._prepared) >= _KEPT:
             self._prepared = {}
+        policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
+        prepared = Prepared(outgoing, time_limit, soft_time_limit, ignore_result, policy)
         self._prepared[key] = prepared
+        return prepared
 
     def fill(self, prepared: Prepared, task_id: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> RawMessage:
         """The message of one call. Raises TypeError for arguments that are none, and `EncodeError`."""

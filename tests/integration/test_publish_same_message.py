@@ -15,6 +15,7 @@ import pytest
 from kombu import Exchange, Queue
 
 from canvaslite import Celery, signals
+from canvaslite.publish.routes import MapRoute
 
 celery = pytest.importorskip('celery')
 
@@ -57,6 +58,8 @@ CALLS: dict[str, Call] = {
     'exchange object': ((), {}, {'exchange': Exchange('celery'), 'routing_key': 'celery'}),
     'given representation': ((1,), {}, {'argsrepr': '(secret)', 'kwargsrepr': '{…}'}),
     'headers': ((1,), {}, {'headers': {'trace': 'abc', 'shadow': 'from headers', 'deep': {'a': [1, 2.5, True, None]}}}),
+    'own headers': ((1,), {}, {'headers': {'trace': 'abc', 'deep': {'a': [1, 2.5, True, None]}, 'when': NOW.replace(
+        microsecond=0)}, 'time_limit': 3}),
     'stamps': ((1,), {}, {'stamped_headers': ['one', 'two'], 'one': 'x', 'two': ['y', 'z']}),
     'gzip': (('x' * 500,), {}, {'compression': 'gzip'}),
     'pickle': (({1, 2},), {}, {'serializer': 'pickle'}),
@@ -131,6 +134,13 @@ def publish_at_once(app: Any, url: str) -> None:
     publish_all(through_publisher(app))
 
 
+def publish_by_function(app: Any, url: str) -> None:
+    """Routes that are asked for with each call."""
+    known = MapRoute(ROUTES)
+    app.conf.task_routes = [lambda name, args, kwargs, options, task=None, **more: known(name)]
+    publish_at_once(app, url)
+
+
 def publish_in_burst(app: Any, url: str) -> None:
     with app.publisher.burst() as burst:
         publish_all(through_publisher(app, burst))
@@ -165,7 +175,8 @@ def expected(broker_url: str, settings: dict[str, Any], read: Callable[[], dict[
         return read()
 
 
-@pytest.mark.parametrize('publish', [publish_at_once, publish_in_burst, publish_with_producer, publish_listened_to])
+@pytest.mark.parametrize('publish', [
+    publish_at_once, publish_by_function, publish_in_burst, publish_with_producer, publish_listened_to])
 def test_every_way_sends_celerys_message(publish: Callable[[Any, str], None], broker_url: str, settings: dict[str, Any],
                                          expected: dict[str, Any], read: Callable[[], dict[str, Any]]) -> None:
     with configure(OurApp('t', broker=broker_url, set_as_current=False), **settings) as app:
