@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import APPS
+from tests.fixtures import APPS
 
 PACKAGES = ('canvaslite', 'celery')
 TIMEOUT = 30
@@ -102,10 +102,10 @@ def test_an_error_crosses_the_packages_as_itself(crossed: tuple[Any, ModuleType]
 def test_a_failed_header_fails_the_body_across_the_packages(crossed: tuple[Any, ModuleType]) -> None:
     package, project = crossed
     chord_error = importlib.import_module(f'{package.__name__}.exceptions').ChordError
-    with pytest.raises(chord_error):
-        package.chord([project.add.s(1, 1), project.fail.s('in the header')], project.total.s()).apply_async().get(
-            timeout=TIMEOUT
-        )
+    body = package.chord([project.add.s(1, 1), project.fail.s('in the header')], project.total.s()).apply_async()
+    # By its id: a result that knows its parents raises the member's own error.
+    with pytest.raises(chord_error, match='in the header'):
+        project.app.AsyncResult(body.id).get(timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize('sender', PACKAGES)

@@ -16,6 +16,7 @@ def decode(headers: Mapping[str, Any] | None, properties: Mapping[str, Any], pay
 
     Raises `InvalidTaskError` when it is a message of neither.
     """
-    if isinstance(payload, Mapping):
+    # As Celery: a body with its own arguments is of protocol 1, even under headers that name a task.
+    if isinstance(payload, Mapping) and ('args' in payload or 'task' not in (headers or {})):
         return v1.decode(headers or {}, properties, payload)
     return v2.decode(headers or {}, properties, payload)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import APPS
+from tests.fixtures import APPS
 
 
 @pytest.fixture

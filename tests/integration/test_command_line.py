@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def check_one_line(done: subprocess.CompletedProcess[str], *wanted: str) -> None:
     assert done.returncode in (1, 2), done.stderr
     assert 'Traceback' not in done.stderr + done.stdout
-    told = [line for line in done.stderr.splitlines() if 'rror' in line]
+    told = [line for line in done.stderr.splitlines() if 'Error: ' in line or 'CRITICAL' in line]
     assert len(told) == 1, done.stderr
     for text in wanted:
         assert text in told[0], done.stderr

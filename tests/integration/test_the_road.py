@@ -51,7 +51,7 @@ def test_ten_thousand_tasks_run_once_each_through_a_warm_shutdown_and_a_restart(
     assert worker.stop() == 0
     assert len(record.read_text().splitlines()) < TASKS // 2, 'it was stopped in the middle'
     results += [project.record.delay(str(record), i) for i in range(TASKS // 2, TASKS)]
-    start_project_worker('-l', 'WARNING')
+    start_project_worker()
     assert results_of(project.app, results, timeout=90) == list(range(TASKS))
     assert Counter(map(int, record.read_text().splitlines())) == dict.fromkeys(range(TASKS), 1)
 
@@ -60,7 +60,7 @@ def test_every_result_is_there_although_all_connections_are_closed_three_times(
     project: ModuleType, start_project_worker: Callable[..., Any], rabbitmqctl: Callable[..., str]
 ) -> None:
     project.app.conf.broker_transport_options = {'confirm_publish': True}
-    worker = start_project_worker('-l', 'WARNING')
+    worker = start_project_worker()
     results: list[Any] = []
     closed = [threading.Event() for _ in range(3)]
 
