@@ -217,11 +217,15 @@ class Consumer:
 
         The loop calls it in each turn before it waits.
         """
+        # Waiting for the broker's answer may bring more messages, which may change the count again.
+        while self.prefetch.value != self.prefetch.told and self.task_consumer is not None:
+            self.prefetch.update(self._tell_prefetch)
         self.pool.pump()
         if self.receipts is not None:
             self.receipts.flush()
-            if self.task_consumer is not None and self.prefetch.value != self.prefetch.told:
-                self.prefetch.update(self._tell_prefetch)
+        if self.hub._ready:
+            # kombu's loop would look at these only after it has waited.
+            self.controller.bell.ring()
 
     def _tell_prefetch(self, count: int) -> None:
         self.task_consumer.set_prefetch(count, self.qos_global)

@@ -247,13 +247,13 @@ class Intake:
         self.pool.submit_first(request)
 
     def _refuse_invalid(self, received: Received, exc: Exception) -> None:
-        logger.error('Received and rejected an invalid task message: %s. %s', exc, describe(received))
+        logger.error('Received and rejected an invalid task message: %s %s', str(exc).rstrip('.') + '.', describe(received))
         received.reject(False)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(sender=self.consumer, message=received.message, exc=exc)
 
     def _drop_unreadable(self, received: Received, exc: Exception) -> None:
-        logger.critical("Can't decode message body: %s. %s", exc, describe(received))
+        logger.critical("Can't decode message body: %s %s", str(exc).rstrip('.') + '.', describe(received))
         received.acknowledge()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:

@@ -1,0 +1,156 @@
+"""How single tasks end in a worker: in time, too late, killed, revoked, limited."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from canvaslite.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+
+
+def test_a_task_with_a_countdown_runs_when_it_is_due(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    start_project_worker()
+    start = time.monotonic()
+    late = [project.add.apply_async((number, 1), countdown=1) for number in range(20)]
+    assert project.add.delay(1, 1).get(timeout=20) == 2, 'those that wait leave room for others'
+    assert time.monotonic() - start < 0.9
+    assert [result.get(timeout=20) for result in late] == [number + 1 for number in range(20)]
+    assert 1.0 <= time.monotonic() - start < 1.9
+
+
+def test_limits_of_the_call_end_a_task(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+    worker = start_project_worker()
+    with pytest.raises(SoftTimeLimitExceeded):
+        project.sleep.apply_async((20,), soft_time_limit=0.5).get(timeout=20)
+    with pytest.raises(TimeLimitExceeded):
+        project.sleep.apply_async((20,), time_limit=1).get(timeout=20)
+    worker.await_line(r'Soft time limit \(0.5s\) exceeded')
+    worker.await_line(r'Hard time limit \(1s\) exceeded')
+    assert project.add.delay(1, 1).get(timeout=20) == 2
+
+
+def test_the_workers_own_limit_ends_a_task(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+    start_project_worker('--time-limit', '1')
+    with pytest.raises(TimeLimitExceeded):
+        project.sleep.delay(20).get(timeout=20)
+
+
+def test_a_task_that_kills_its_process_is_lost_alone(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    start_project_worker()
+    others = [project.add.delay(number, 1) for number in range(20)]
+    crashed = project.crash.delay()
+    others += [project.add.delay(number, 1) for number in range(20)]
+    with pytest.raises(WorkerLostError, match='exitcode 70'):
+        crashed.get(timeout=20)
+    assert [result.get(timeout=20) for result in others] == [number + 1 for number in range(20)] * 2
+
+
+def test_children_killed_at_any_instant_lose_at_most_the_task_they_ran(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    worker = start_project_worker()
+    results = [project.add.delay(number, 1) for number in range(3000)]
+    for _ in range(10):
+        for pid in worker.children()[:1]:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.03)
+    outcomes = [result.get(timeout=60, propagate=False) for result in results]
+    lost = [outcome for outcome in outcomes if isinstance(outcome, WorkerLostError)]
+    assert len(lost) <= 10
+    assert [outcome for outcome in outcomes if not isinstance(outcome, int)] == lost
+
+
+def test_a_revoked_task_does_not_run(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+    worker = start_project_worker('-c', '1')
+    running, waiting = project.sleep.delay(2), project.sleep.delay(3)
+    scheduled = project.add.apply_async((1, 1), countdown=2)
+    worker.await_line('received', count=3)
+    waiting.revoke()
+    scheduled.revoke()
+    for result in (waiting, scheduled):
+        with pytest.raises(TaskRevokedError):
+            result.get(timeout=20)
+    assert running.get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=20) == 2
+
+
+def test_a_running_task_is_terminated(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+    worker = start_project_worker()
+    result = project.sleep.delay(30)
+    worker.await_line('received')
+    assert project.app.control.terminate(result.id, reply=True, timeout=2)
+    with pytest.raises(TaskRevokedError, match='terminated'):
+        result.get(timeout=20)
+
+
+def test_an_expired_task_does_not_run(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+    start_project_worker('-c', '1')
+    project.sleep.delay(2)
+    result = project.add.apply_async((1, 1), expires=1)
+    with pytest.raises(TaskRevokedError, match='expired'):
+        result.get(timeout=20)
+
+
+def test_a_rate_limit_holds_and_is_changed_by_remote_control(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    start_project_worker()
+    control = project.app.control
+    assert list(control.rate_limit('proj.constant', '5/s', reply=True, timeout=2)[0].values()) == [
+        {'ok': 'new rate limit set successfully'}]
+    start = time.monotonic()
+    results = [project.constant.delay() for _ in range(8)]
+    assert [result.get(timeout=20) for result in results] == ['constant'] * 8
+    assert time.monotonic() - start > 1.2
+
+
+def test_inspect_tells_what_a_worker_does(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
+    worker = start_project_worker('-n', 'seen@host', '-c', '1')
+    running = project.sleep.delay(3)
+    worker.await_line('received')
+    waiting = project.add.delay(1, 1)
+    scheduled = project.add.apply_async((1, 1), countdown=60)
+    worker.await_line('received', count=3)
+    time.sleep(0.1)
+    inspect = project.app.control.inspect(destination='seen@host', timeout=2)
+    assert [info['id'] for info in inspect.active()] == [running.id]
+    assert [info['id'] for info in inspect.reserved()] == [waiting.id]
+    assert [entry['request']['id'] for entry in inspect.scheduled()] == [scheduled.id]
+    assert {id: stage for id, (stage, _) in inspect.query_task(running.id, waiting.id).items()} == {
+        running.id: 'active', waiting.id: 'reserved'}
+    assert 'proj.add' in inspect.registered()
+    assert inspect.stats()['pool']['max-concurrency'] == 1
+    assert [queue['name'] for queue in inspect.active_queues()] == ['proj']
+
+
+def test_consumers_are_added_and_cancelled_by_remote_control(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    worker = start_project_worker()
+    control = project.app.control
+    control.add_consumer('another', reply=True, timeout=2)
+    worker.await_line('Started consuming from another')
+    assert project.add.apply_async((1, 1), queue='another').get(timeout=20) == 2
+    control.cancel_consumer('another', reply=True, timeout=2)
+    worker.await_line('Canceling queue another')
+    assert project.add.delay(1, 1).get(timeout=20) == 2
+
+
+def test_children_are_replaced_after_their_last_task(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    worker = start_project_worker('--max-tasks-per-child', '10')
+    before = set(worker.children())
+    results = [project.add.delay(number, 1) for number in range(100)]
+    assert [result.get(timeout=20) for result in results] == [number + 1 for number in range(100)]
+    assert not before & set(worker.children())
