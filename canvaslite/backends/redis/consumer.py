@@ -117,7 +117,7 @@ class ResultConsumer(BaseResultConsumer):
         try:
             if self._stream is None:
                 self._reconnect()
-            elif self._handed_over:
+            while self._handed_over:  # again and again: while one is served, the wake-up of the next may be read
                 with self.changed:
                     wanted = set(self._handed_over)
                 self._subscribe_now(wanted)

@@ -16,7 +16,7 @@ class OwnBackend(BaseBackend):
     ('redis://localhost/1', 'RedisBackend', 'redis://localhost/1'),
     ('rediss://localhost/1?ssl_cert_reqs=none', 'RedisBackend', 'rediss://localhost/1?ssl_cert_reqs=none'),
     ('sentinel://a:1/0;sentinel://b:2/0', 'SentinelBackend', 'sentinel://a:1/0;sentinel://b:2/0'),
-    ('db+sqlite:///x.sqlite', 'DatabaseBackend', 'sqlite:///x.sqlite'),
+    ('db+sqlite://', 'DatabaseBackend', 'sqlite://'),
     ('cache+memory://', 'MemoryBackend', 'memory://'),
     ('rpc://', 'RPCBackend', 'rpc://'),
     ('disabled://', 'DisabledBackend', 'disabled://'),
