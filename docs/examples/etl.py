@@ -17,7 +17,8 @@ app.conf.task_default_queue = os.environ.get('ETL_QUEUE', 'etl')
 app.conf.task_track_started = True
 if folder := os.environ.get('ETL_FOLDER'):
     # The embedded broker: one folder, which the worker and this process both read and write.
-    app.conf.broker_transport_options = {'data_folder_in': folder, 'data_folder_out': folder}
+    folders = ('data_folder_in', 'data_folder_out', 'control_folder')
+    app.conf.broker_transport_options = dict.fromkeys(folders, folder)
 
 
 def source_files(package: str) -> list[Path]:
