@@ -84,6 +84,8 @@ def start_worker(folder: Path) -> subprocess.Popen[bytes]:
             '-A',
             'etl',
             'worker',
+            '-n',
+            f'{os.environ["ETL_QUEUE"]}@%h',
             '-c',
             '2',
             '-l',
