@@ -28,8 +28,9 @@ class HeldBursts(threading.local):
 class Burst:
     """Gathers messages and writes them together; leaving the ``with`` block sends what is left.
 
-    With publisher confirms the block ends when all messages are confirmed. An exception in the block drops the
-    messages that were not written yet: whoever published them gets that exception.
+    With publisher confirms the block ends when all messages are confirmed; without, it waits for the broker only where
+    there was more than one write. ``after_task_publish`` is sent when a message is gathered, not when it is written.
+    An exception in the block drops the messages that were not written yet: whoever published them gets that exception.
 
     A burst may be passed on as ``producer=`` to anything called inside the block, so that a whole canvas uses one
     channel. It borrows its channel with the first write and keeps it to the end; it never waits for a second one, so

@@ -23,6 +23,10 @@ from canvaslite.transport.connection import close_inherited
 __all__ = ('ChannelPool', 'PublishChannel')
 
 
+#: Destinations that a channel remembers; others are looked up again, which costs little.
+_DESTINATIONS_KEPT = 1000
+
+
 class PublishChannel:
     """One connection and its channel, used by one thread at a time."""
 
@@ -56,6 +60,8 @@ class PublishChannel:
             if not entity.can_cache_declaration or hash(entity) not in known:
                 maybe_declare(entity, self.channel)
         if destination.declared_once:
+            if len(self.declared) >= _DESTINATIONS_KEPT:
+                self.declared.clear()
             self.declared.add(destination)
 
     def drop(self) -> None:

@@ -43,18 +43,18 @@ class Shortcut:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was prepared."""
-        self._prepared: dict[Any, Prepared] = {}
-        self._origin = b''
-        #: Settings, routes and queues that it was prepared from.
-        self._seen: tuple[Any, ...] = ()
         #: Whether a delay may have to be kept by the broker, which only the long way knows to ask for.
         self._quorum = False
         #: Whether a route depends on a task's name and options alone.
         self._constant = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was prepared, and look at routes, queues and this process's name again."""
+        self._origin = encode_entry('origin', anon_nodename())
+        self._prepared: dict[Any, Prepared] = {}
+        #: Routes, queues and settings that it was prepared from.
+        self._seen: tuple[Any, ...] = ()
 
     def find(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any) -> Prepared | None:
         """What is prepared for such a message; None when it must go the long way."""
@@ -95,13 +95,15 @@ class Shortcut:
         return None if routed.keys() - _STATIC_NAMES else prepared
 
     def _start_anew(self) -> None:
-        """Settings, routes or queues are not those that were seen before."""
+        """Routes, queues or settings are not those that were seen before."""
+        # Other threads publish meanwhile: each attribute has a usable value at any time, and what makes it known
+        # is set last.
         conf, amqp = self._app.conf, self._app.amqp
-        self.reset()
-        self._origin = encode_entry('origin', anon_nodename())
+        seen = (amqp.router, amqp.queues, amqp.queues.version, conf.task_serializer)
         self._quorum = has_quorum_queue(amqp.queues)
         self._constant = getattr(amqp.router, 'constant', False)
-        self._seen = (amqp.router, amqp.queues, amqp.queues.version, conf.task_serializer)
+        self._prepared = {}
+        self._seen = seen
 
     def _route(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any) -> dict[str, Any]:
         """The static options of the call, completed by its route."""
@@ -110,18 +112,18 @@ class Shortcut:
         return {**given(self._app.amqp.router.route(static, name, args, kwargs, task)), **own}
 
     def _prepare(self, key: Any, name: str, routed: dict[str, Any]) -> Prepared | None:
-        amqp = self._app.amqp
+        amqp, kept = self._app.amqp, self._prepared
         if self._app.conf.task_protocol != 2 or routed.keys() - _STATIC_NAMES:
             return None
         time_limit, soft_time_limit, ignore_result = [routed.pop(option, None) for option in _NOT_ROUTED]
         outgoing = amqp.prepare_message(name, amqp.create_task_message('', name), **routed)
         if outgoing.compression:
             return None
-        if len(self._prepared) >= _KEPT:
-            self._prepared = {}
+        if len(kept) >= _KEPT:
+            kept = self._prepared = {}
         policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
         prepared = Prepared(outgoing, time_limit, soft_time_limit, ignore_result, policy)
-        self._prepared[key] = prepared
+        kept[key] = prepared
         return prepared
 
     def fill(self, prepared: Prepared, task_id: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> RawMessage:

@@ -184,6 +184,28 @@ def test_ten_threads_with_one_channel_publish_nested_canvases(broker_url: str, m
     assert sum(count().values()) == 10 * 3 * 302
 
 
+def test_threads_that_publish_first_at_the_same_time_send_whole_messages(broker_url: str, make_app: MakeApp) -> None:
+    app = make_app(broker_url)
+    with app.publisher.burst():
+        pass
+    barrier = threading.Barrier(8)
+
+    def publish() -> None:
+        barrier.wait()
+        publish_numbered(app, range(20))
+
+    threads = [threading.Thread(target=publish) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    with kombu.Connection(broker_url) as connection:
+        channel = connection.default_channel
+        messages = list(iter(lambda: channel.basic_get('celery', no_ack=True), None))
+    assert len(messages) == 160
+    assert {message.headers['origin'].split('@')[0] for message in messages} == {f'gen{os.getpid()}'}
+
+
 @pytest.mark.parametrize('confirm', [False, True], ids=['unconfirmed', 'confirmed'])
 def test_publishing_beside_a_burst_that_holds_the_only_channel_does_not_wait(
         confirm: bool, broker_url: str, make_app: MakeApp, count: Callable[[], Counter[str]]) -> None:
