@@ -5,6 +5,8 @@ busy timeout, so that writers queue up and none of them fails with ``database is
 
 A fork must not share a connection. Idle connections are closed *before* a fork, not after it in the child: closing a
 SQLite file in a child would delete its parent's log, and closing a server's connection would end its parent's session.
+Nor may a fork come in the middle of another thread's SQLite transaction: SQLite notes the locks of a process in memory,
+and the child would wait for ever for the copy of one that nobody gives back.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import logging
 import os
 import random
 import re
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import create_engine, event
@@ -39,6 +42,9 @@ DRIVERS = {'postgresql': (('psycopg2', 'psycopg', 'pg8000'), 'psycopg2-binary'),
 
 #: Seconds a SQLite writer waits for its turn.
 SQLITE_TIMEOUT = 60.0
+
+#: Seconds that a fork waits for another thread's SQLite transaction.
+FORK_PATIENCE = 10.0
 
 #: How often a transaction that collided is tried again before the error is the caller's.
 ATTEMPTS = 30
@@ -66,6 +72,8 @@ class Database:
         if engine_callback is not None:
             engine_callback(self.engine)
         self.in_memory = self.dialect == 'sqlite' and _is_in_memory(self.url)
+        #: Held while SQLite is used, and during a fork.
+        self.gate = self._make_gate()
         self._writer = self.engine.execution_options(canvaslite_writes=True)
         # psycopg2 would open a transaction, and roll it back, around each SELECT: two trips more.
         autocommits = self.dialect == 'postgresql'
@@ -84,11 +92,11 @@ class Database:
         return self._repeat(self._fetch_once, statement, parameters)
 
     def _transact_once(self, work: Callable[..., T], args: tuple[Any, ...]) -> T:
-        with self._writer.begin() as connection:
+        with self.gate, self._writer.begin() as connection:
             return work(connection, *args)
 
     def _fetch_once(self, statement: Any, parameters: Any) -> list[Any]:
-        with self._reader.connect() as connection:
+        with self.gate, self._reader.connect() as connection:
             return list(connection.execute(statement, parameters))
 
     def _repeat(self, operation: Callable[..., T], *args: Any) -> T:
@@ -116,6 +124,10 @@ class Database:
             # The reference keeps Python from closing a connection that another thread returned during the fork.
             _inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
+        self.gate = self._make_gate()
+
+    def _make_gate(self) -> Any:
+        return threading.RLock() if self.dialect == 'sqlite' else nullcontext()
 
     def as_uri(self, include_password: bool = False) -> str:
         """The URL, its passwords masked unless `include_password`."""
@@ -219,6 +231,8 @@ def use_write_ahead_log(database: Database) -> None:
     """Have a SQLite file keep a log, so that readers and the writer do not stop each other. It lasts in the file."""
     if database.dialect != 'sqlite' or database.in_memory:
         return
+    # Raises SQLAlchemy's error where there is no database; a raw connection would raise its driver's.
+    database.engine.connect().close()
     for attempt in range(ATTEMPTS):
         connection = database.engine.raw_connection()
         try:
@@ -236,16 +250,26 @@ def use_write_ahead_log(database: Database) -> None:
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _inherited: list[Any] = []
+_shut_gates: list[Any] = []
 
 
-def _close_before_fork() -> None:
+def _prepare_fork() -> None:
     for database in list(_databases):
+        # A writer may have to wait for its turn longer than a fork should.
+        if database.dialect == 'sqlite' and database.gate.acquire(timeout=FORK_PATIENCE):
+            _shut_gates.append(database.gate)
         database.close()
 
 
-def _leave_to_parent() -> None:
+def _go_on_in_parent() -> None:
+    while _shut_gates:
+        _shut_gates.pop().release()
+
+
+def _begin_in_child() -> None:
+    _shut_gates.clear()
     for database in list(_databases):
         database.leave_to_parent()
 
 
-os.register_at_fork(before=_close_before_fork, after_in_child=_leave_to_parent)
+os.register_at_fork(before=_prepare_fork, after_in_parent=_go_on_in_parent, after_in_child=_begin_in_child)

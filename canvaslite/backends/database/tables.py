@@ -54,17 +54,21 @@ class ResultTables:
 
     def create(self, database: Database) -> None:
         """Make the tables and columns that are missing. Raises SQLAlchemy's errors."""
-        use_write_ahead_log(database)
+        with database.gate:
+            use_write_ahead_log(database)
+            self._create_tables(database)
+            self.columns = self._complete_task_table(database)
+
+    def _create_tables(self, database: Database) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 self.metadata.create_all(database.engine)
-                break
+                return
             except SQLAlchemyError:
                 # Another process made a table between the look and the statement: the next look sees it.
                 if attempt == ATTEMPTS:
                     raise
             time.sleep(random.uniform(0, 0.02 * attempt))
-        self.columns = self._complete_task_table(database)
 
     def _complete_task_table(self, database: Database) -> frozenset[str]:
         present = _present_columns(database, self.task)
