@@ -247,13 +247,13 @@ class Intake:
         self.pool.submit_first(request)
 
     def _refuse_invalid(self, received: Received, exc: Exception) -> None:
-        logger.error('Received and rejected an invalid task message: %s %s', str(exc).rstrip('.') + '.', describe(received))
+        logger.error('Received and rejected an invalid task message: %s. %s', _reason(exc), describe(received))
         received.reject(False)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(sender=self.consumer, message=received.message, exc=exc)
 
     def _drop_unreadable(self, received: Received, exc: Exception) -> None:
-        logger.critical("Can't decode message body: %s %s", str(exc).rstrip('.') + '.', describe(received))
+        logger.critical("Can't decode message body: %s. %s", _reason(exc), describe(received))
         received.acknowledge()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
@@ -268,6 +268,11 @@ def _task_of(headers: dict[str, Any]) -> tuple[str, str]:
     if not isinstance(id, str):
         raise InvalidTaskError(f'the header id is {id!r:.100}, not a text')
     return id, name
+
+
+def _reason(exc: Exception) -> str:
+    """What an error says, on one line and without its full stop."""
+    return f'{" ".join(str(exc).split()):.500}'.rstrip('.') or type(exc).__name__
 
 
 def describe(received: Received) -> str:
