@@ -45,6 +45,7 @@ class FilesystemBackend(KeyValueStoreBackend):
 
     thread_safe = True
     supports_result_compression = True
+    longest_pause = 0.2
 
     def __init__(self, url: str | None = None, open: Callable[..., IO[bytes]] = open,
                  unlink: Callable[[str], Any] = os.unlink, sep: str = os.sep, encoding: str | None = None,

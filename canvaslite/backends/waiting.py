@@ -35,6 +35,9 @@ class SyncBackendMixin:
 
     is_async = False
 
+    #: Seconds between two looks, at most; a store where looking is cheap may say less.
+    longest_pause = LONGEST_PAUSE
+
     def iter_native(self, result: Any, timeout: float | None = None, interval: float | None = 0.5,
                     no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
                     on_interval: Callable[[], Any] | None = None) -> Iterator[tuple[str, Any]]:
@@ -54,7 +57,7 @@ class SyncBackendMixin:
         Stops after `max_iterations` looks. Raises `TimeoutError` after `timeout` seconds.
         """
         missing = {bytes_to_str(task_id) for task_id in task_ids}
-        pauses = Pauses(timeout, interval)
+        pauses = Pauses(timeout, interval, self.longest_pause)
         looks = 0
         while missing:
             metas = self.get_task_metas(missing)  # type: ignore[attr-defined]
@@ -88,7 +91,7 @@ class SyncBackendMixin:
     def wait_for(self, task_id: str, timeout: float | None = None, interval: float | None = 0.5, no_ack: bool = True,
                  on_interval: Callable[[], Any] | None = None) -> Meta:
         """Wait for a task; return its meta. Raises `TimeoutError` after `timeout` seconds."""
-        pauses = Pauses(timeout, interval)
+        pauses = Pauses(timeout, interval, self.longest_pause)
         while True:
             meta: Meta = self.get_task_meta(task_id)  # type: ignore[attr-defined]
             if meta['status'] in states.READY_STATES:
@@ -111,10 +114,10 @@ class Pauses:
 
     __slots__ = ('deadline', 'longest', 'pause', 'timeout')
 
-    def __init__(self, timeout: float | None, interval: float | None) -> None:
+    def __init__(self, timeout: float | None, interval: float | None, longest: float = LONGEST_PAUSE) -> None:
         self.timeout = timeout
         self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.longest = LONGEST_PAUSE if interval is None else min(interval, LONGEST_PAUSE)
+        self.longest = longest if interval is None else min(interval, longest)
         self.pause = min(FIRST_PAUSE, self.longest)
 
     def sleep(self) -> None:

@@ -29,7 +29,8 @@ def theirs(app):
         backend = backend.replace('mysql://', 'mysql+pymysql://')
     if app.store == 'postgresql':
         backend = backend.replace('postgresql://', 'postgresql+psycopg2://')
-    settings = {name: value for name, value in app.given.items() if name.startswith('result_') and name != 'result_backend'}
+    settings = {name: value for name, value in app.given.items()
+                if name.startswith('result_') and name != 'result_backend'}
     return celery.Celery('theirs', broker='memory://', backend=backend, set_as_current=False, changes=settings)
 
 
@@ -210,4 +211,5 @@ def test_a_pickle_that_would_run_something_is_refused(app, tmp_path):
 
 def put(app, task_id, payload, status):
     with app.backend.database.engine.begin() as connection:
-        connection.execute(sa.insert(app.backend.tables.task), {'task_id': task_id, 'status': status, 'result': payload})
+        row = {'task_id': task_id, 'status': status, 'result': payload}
+        connection.execute(sa.insert(app.backend.tables.task), row)

@@ -63,6 +63,7 @@ class DatabaseBackend(BaseBackend):
 
     thread_safe = True
     supports_native_join = True
+    longest_pause = 0.2
 
     join: DatabaseJoin
 

@@ -38,7 +38,8 @@ def url(tmp_path: Path) -> str:
     ('db+nosuch://host/name', "result_backend: SQLAlchemy knows no database 'nosuch'"),
     ('db+://x', 'result_backend: the database URL cannot be read'),
     ('db+sqlite:////no/such/folder/results.sqlite', 'result_backend: .*/no/such/folder.*unable to open database file'),
-    ('db+postgresql://postgres:secret@127.0.0.1:1/x', r'result_backend: .*postgres:\*\*\*@127.0.0.1:1.*start the database'),
+    ('db+postgresql://postgres:secret@127.0.0.1:1/x',
+     r'result_backend: .*postgres:\*\*\*@127.0.0.1:1.*start the database'),
     ('db+mysql://root:secret@127.0.0.1:1/x', r'result_backend: .*root:\*\*\*@127.0.0.1:1.*start the database'),
     ('db+mssql+nosuch://u:secret@host/x', 'result_backend: SQLAlchemy knows no database'),
 ])
@@ -55,7 +56,7 @@ def test_a_wrong_engine_option_is_named(url: str) -> None:
 
 
 def test_an_engine_callback_that_is_none_is_named(url: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match='database_engine_callback.* must be callable'):
+    with pytest.raises(ImproperlyConfigured, match=r'database_engine_callback.* must be callable'):
         make(url, database_engine_callback=42).backend
     with pytest.raises(ImproperlyConfigured, match='database_engine_callback: cannot import'):
         make(url, database_engine_callback='no.such.module:name').backend
@@ -247,7 +248,8 @@ def postgresql() -> Any:
         backend = make(url, database_table_schemas={'task': schema, 'group': schema}).backend
 
         def kill_connections() -> None:
-            cursor.execute('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s', (schema,))
+            cursor.execute('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s',
+                           (schema,))
 
         return backend, kill_connections
 
