@@ -14,7 +14,7 @@ from canvaslite.canvas.members import LazyMembers
 from canvaslite.canvas.representation import repr_chord
 from canvaslite.canvas.signatures import Signature, maybe_signature, own_app, signature
 from canvaslite.canvas.stamping import collect_stamps
-from canvaslite.canvas.steps import is_signature
+from canvaslite.canvas.steps import is_signature, unroll_groups
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
@@ -195,7 +195,7 @@ class _chord(Signature):
         options = {**self['options'], **options}
         delay = {name: options.pop(name, None) for name in ('countdown', 'eta')}
         delay.update(header_delay or {})
-        body = _link_to_body(body, options)
+        body = _unwrap(_link_to_body(body, options))
         options.pop('task_id', None)
         body['options'] = body._merge_options(body['options'], _options_for_body(options))
         group_id = header.id or uuid()
@@ -261,10 +261,12 @@ class _chord(Signature):
     def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
                  root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
         """`freeze`, to be driven."""
-        header, body = self.header_group(), self.body
         own = self._disposable
+        header = self.header_group()
         if own:
             header._disposable = True
+            self.body = _unwrap(self.body)
+        body = self.body
         header_id, header_results = yield header.freezing_all(None, None if own else body, root_id, parent_id)
         self.id = header_id
         if own:
@@ -402,6 +404,18 @@ def _ready_to_run(sig: Any) -> None:
     """Let a canvas that will not be used again be frozen and sent without more copies."""
     if sig.KIND != 'task':
         sig._disposable = True
+
+
+def _unwrap(body: Any) -> Any:
+    """The only step of a chain of one, anything else as it is.
+
+    A Celery worker that sends such a chain does not pass its arguments on to a group in it.
+    """
+    while body is not None and body.KIND == 'chain' and len(body['kwargs']['tasks']) == 1:
+        if body._frozen is not None:
+            break
+        body = unroll_groups(body.unchain_tasks()[0])
+    return body
 
 
 def _link_to_body(body: Any, options: dict[str, Any]) -> Any:

@@ -22,21 +22,21 @@ _sending = _Sending()
 
 
 def send_members(members: list[Any], producer: Any, options: dict[str, Any]) -> None:
-    """Send the members of a group, which are frozen and not used otherwise.
+    """Send the members of a group, which are frozen and not used otherwise, in order.
 
-    The canvases among them are sent after the tasks, and those inside them after that, all by the same producer;
-    so when the outermost group's members are sent, all are.
+    Inside another canvas that the same producer sends, the canvases among them and what follows those wait until that
+    canvas has returned; so when the outermost group's members are sent, all are.
     """
     options = {**options, 'producer': producer, 'add_to_parent': False}
-    outermost = _sending.producer is not producer
-    waiting: deque[tuple[Any, dict[str, Any]]] = deque() if outermost else _sending.waiting
-    for member in members:
-        if member.KIND == 'task':
-            member.apply_async(**options)
+    first = next((place for place, member in enumerate(members) if member.KIND != 'task'), len(members))
+    for member in members[:first]:
+        member.apply_async(**options)
+    if first < len(members):
+        waiting = [(member, options) for member in members[first:]]
+        if _sending.producer is producer:
+            _sending.waiting.extendleft(reversed(waiting))
         else:
-            waiting.append((member, options))
-    if outermost and waiting:
-        _send_waiting(waiting, producer)
+            _send_waiting(deque(waiting), producer)
 
 
 def _send_waiting(waiting: deque[tuple[Any, dict[str, Any]]], producer: Any) -> None:
