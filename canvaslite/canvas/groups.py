@@ -217,10 +217,23 @@ class group(Signature):
     def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
                  root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
         """`freeze`, to be driven."""
+        if chord is not None and self._disposable:
+            self._wrap_chords()
         own_id, results = yield from self.freezing_all(group_id, chord, root_id, parent_id, group_index)
         return self.app.GroupResult(own_id, results)
 
     _freeze = freeze
+
+    def _wrap_chords(self) -> None:
+        """Make each chord among the members a chain of one.
+
+        The group ends a part of another chord. A Celery worker that sends such a group tells a chord in it, but not
+        a chain, that its body belongs to this group; and the other chord would never be complete.
+        """
+        chain_of = self.TYPES['chain']
+        self['kwargs']['tasks'] = [chain_of(member, app=self._app)
+                                   if is_signature(member) and member.KIND == 'chord' else member
+                                   for member in self['kwargs']['tasks']]
 
     # --- links, stamps ------------------------------------------------------------------------------------------
 

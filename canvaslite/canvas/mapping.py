@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import as_members
 from canvaslite.canvas.signatures import Signature
-from canvaslite.utils.text import truncate
+from canvaslite.utils.saferepr import truncate
 from canvaslite.wire import CHUNKS, MAP, STARMAP
 
 __all__ = ('xmap', 'xstarmap', 'chunks')
