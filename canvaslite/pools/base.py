@@ -64,6 +64,9 @@ class Listener(Protocol):
     def on_timeout(self, request: Any, soft: bool, limit: float) -> None:
         """The time limit was reached: soft, the task was told; hard, its process is dead."""
 
+    def flush(self) -> None:
+        """A task is about to run in this thread: do now what would have to wait for it."""
+
 
 class Runner(Protocol):
     """What runs a job: `execution.entry.Executor`."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
 from canvaslite.pools.base import Listener, Pool, Preparation, Runner
 from canvaslite.pools.doorbell import Doorbell
 
@@ -41,11 +42,17 @@ class SoloPool(Pool):
             return
         request = self._current = self.waiting.popleft()
         self.listener.on_started(request, os.getpid(), time.monotonic())
+        self.listener.flush()
         try:
             outcome = self._runner.run(request.job())
-        finally:
+        except (WorkerShutdown, WorkerTerminate):
+            raise
+        except BaseException as exc:
             self._current = None
-        self.listener.on_finished(request, outcome.kind, outcome.runtime, outcome.note)
+            self.listener.on_lost(request, f'Worker exited prematurely: {exc!r}.')
+        else:
+            self._current = None
+            self.listener.on_finished(request, outcome.kind, outcome.runtime, outcome.note)
         if self.waiting:  # one task a turn, so that what comes from the broker is read between them
             self._bell.ring()
 

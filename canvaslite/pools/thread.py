@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import threading
@@ -11,11 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from canvaslite.execution.outcome import Kind, Outcome
+from canvaslite.execution.outcome import Outcome
 from canvaslite.pools.base import Listener, Pool, Preparation
 from canvaslite.pools.doorbell import Doorbell
-
-logger = logging.getLogger('canvaslite.pools.thread')
 
 
 class ThreadPool(Pool):
@@ -27,7 +24,7 @@ class ThreadPool(Pool):
         super().__init__(limit, preparation, listener, **options)
         self.waiting: deque[Any] = deque()
         self._handed: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._reports: deque[tuple[Any, Outcome | float]] = deque()
+        self._reports: deque[tuple[Any, Outcome | float | str]] = deque()
         self._running: dict[Any, None] = {}
         self._bell = Doorbell(self._read_reports)
         self._threads: list[threading.Thread] = []
@@ -55,13 +52,12 @@ class ThreadPool(Pool):
                 return
             self._report(request, time.monotonic())
             try:
-                outcome = runner.run(request.job())
-            except BaseException as exc:  # SystemExit in a thread would end it without a word
-                logger.error('A task ended its thread: %r', exc)
-                outcome = Outcome(Kind.FAILURE, exc)
-            self._report(request, outcome)
+                self._report(request, runner.run(request.job()))
+            except BaseException as exc:  # SystemExit would end the thread without a word
+                self._report(request, f'Worker exited prematurely: {exc!r}.')
 
-    def _report(self, request: Any, event: Outcome | float) -> None:
+    def _report(self, request: Any, event: Outcome | float | str) -> None:
+        """Tell the loop that `request` started (when), ended (how), or was lost (why)."""
         self._reports.append((request, event))
         self._bell.ring()
 
@@ -71,9 +67,12 @@ class ThreadPool(Pool):
             if isinstance(event, float):
                 self._running[request] = None
                 self.listener.on_started(request, os.getpid(), event)
+                continue
+            self._running.pop(request, None)
+            self._busy -= 1
+            if isinstance(event, str):
+                self.listener.on_lost(request, event)
             else:
-                self._running.pop(request, None)
-                self._busy -= 1
                 self.listener.on_finished(request, event.kind, event.runtime, event.note)
 
     def submit(self, request: Any) -> None:
@@ -113,14 +112,19 @@ class ThreadPool(Pool):
             self._handed.put(None)
 
     def stop(self, timeout: float) -> None:
-        for _ in self._threads:
-            self._handed.put(None)
+        self._dismiss()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
         self.terminate()
 
+    def _dismiss(self) -> None:
+        """Have the threads end when they have nothing to run."""
+        for _ in self._threads:
+            self._handed.put(None)
+
     def terminate(self) -> None:
+        self._dismiss()
         if self._hub is not None:
             self._bell.unregister(self._hub)
             self._hub = None

@@ -62,6 +62,8 @@ class Consumer:
         self.returns: Returns = controller.returns
         self.recovery = Recovery(app, self.wait)
         self.event_dispatcher: Any = None
+        #: Messages come in.
+        self.is_consuming = False
         # Of one connection:
         self.connection: Any = None
         self.connection_errors: tuple[type[BaseException], ...] = controller.connection_errors
@@ -85,12 +87,23 @@ class Consumer:
             try:
                 self.blueprint.start(self)
             except Exception as exc:
-                if not isinstance(exc, self.connection_errors):
+                if not self._is_survivable(exc):
                     raise
                 self._survive(exc)
 
+    def _is_survivable(self, exc: BaseException) -> bool:
+        """Whether another connection may help: when this one is lost, or when a channel that worked was closed.
+
+        RabbitMQ closes a channel on which a message stays unacknowledged for too long (``consumer_timeout``). An error
+        while starting, as for a queue declared otherwise, would only come again.
+        """
+        if isinstance(exc, self.connection_errors):
+            return True
+        return self.is_consuming and self.connection is not None and isinstance(exc, self.connection.channel_errors)
+
     def _survive(self, exc: BaseException) -> None:
         """The connection is lost: forget what came with it."""
+        self.is_consuming = False
         self.blueprint.restart(self)
         self.drop_connection()
         self.recovery.note_loss(exc)
@@ -223,8 +236,9 @@ class Consumer:
         self.pool.pump()
         if self.receipts is not None:
             self.receipts.flush()
-        if self.hub._ready:
-            # kombu's loop would look at these only after it has waited.
+        due = self.timer._queue
+        if self.hub._ready or (due and due[0][0] <= time.monotonic()):
+            # kombu's loop would look at these only after it has waited: it takes ten timers a turn.
             self.controller.bell.ring()
 
     def _tell_prefetch(self, count: int) -> None:
@@ -241,6 +255,7 @@ class Consumer:
 
     def on_ready(self) -> None:
         """Messages come in."""
+        self.is_consuming = True
         callback, self.init_callback = self.init_callback, None
         if callback is not None:
             callback(self)

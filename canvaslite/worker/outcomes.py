@@ -109,6 +109,12 @@ class Outcomes:
         else:
             self._condemn(request, request.early, 'timelimit', limit)
 
+    def flush(self) -> None:
+        """Write acknowledgements now."""
+        receipts = self.consumer.receipts
+        if receipts is not None:
+            receipts.flush()
+
     # -- what follows
 
     def _settle(self, request: Request, reject: bool = False, requeue: bool = False) -> None:

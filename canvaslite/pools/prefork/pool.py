@@ -104,7 +104,7 @@ class PreforkPool(Pool):
         taken = {child.index for child in self.children}
         free = [index for index in range(self.limit + len(taken)) if index not in taken]
         for index in free[:n]:
-            self._fork(index)
+            self._try_fork(index)
 
     def shrink(self, n: int = 1) -> None:
         kept = [child for child in self.children if not child.closing]
@@ -266,17 +266,23 @@ class PreforkPool(Pool):
 
     def _replace(self, child: ChildHandle) -> None:
         if child.ready or time.monotonic() - child.born > EARLY_END:
-            self._fork(child.index)
-            return
+            self._try_fork(child.index)
+        else:
+            self._fork_later(child.index, f'the last one ended before it was ready ({child.describe_exit()})')
+
+    def _fork_later(self, index: int, reason: str) -> None:
         self._early_ends += 1
         delay = min(0.1 * 2 ** self._early_ends, 30.0)
-        logger.critical('Process %r ended before it was ready (%s): trying again in %.1f seconds.',
-                        child.process.name, child.describe_exit(), delay)
-        self.hub.call_later(delay, self._fork_later, child.index)
+        logger.critical('Cannot start a process: %s. Trying again in %.1f seconds.', reason, delay)
+        self.hub.call_later(delay, self._try_fork, index)
 
-    def _fork_later(self, index: int) -> None:
-        if not self._stopping:
+    def _try_fork(self, index: int) -> None:
+        if self._stopping:
+            return
+        try:
             self._fork(index)
+        except OSError as exc:  # no memory, or no more processes allowed
+            self._fork_later(index, str(exc))
 
     def kill_for_limit(self, child: ChildHandle, limit: float) -> None:
         """The hard time limit of what `child` runs is reached."""

@@ -99,6 +99,9 @@ class Recorder:
     def on_timeout(self, request: Any, soft: bool, limit: float) -> None:
         self.timeouts.append((request, soft, limit))
 
+    def flush(self) -> None:
+        pass
+
     def notes(self) -> list[str]:
         return [note for _, _, _, note in self.finished]
 
