@@ -143,24 +143,48 @@ def part_of(backend: Any, request: Any, state: str, result: Any) -> Part | None:
 
 
 def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) -> None:
-    """Do what follows from a part: send the body if it is ours to send."""
+    """Do what follows from a part: send the body if it is ours to send.
+
+    If the broker or the store goes away meanwhile, that is no failure of the chord: the claim is given back and the
+    error raised, so that the header task's message comes again, and its part, counted already, claims again.
+    """
     if report.status != CLAIMED or report.claim is None:
         return
-    claim = report.claim
+    try:
+        _send_or_fail(backend, join, report.claim, report, callback)
+    except Exception as exc:
+        if is_outage(backend, exc):
+            _give_back(join, report.claim)
+        raise
+
+
+def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, callback: Any) -> None:
     body = backend.app.signature(callback)
     try:
         values = gather_values(backend, join, claim, report)
     except ChordError as exc:
         logger.error('Chord %r failed: %s', claim.group_id, exc)
         fail_chord(backend, join, claim, body, exc)
-    except backend.connection_errors:
-        join.release(claim)
-        raise
     except Exception as exc:
+        if is_outage(backend, exc):
+            raise
         logger.exception('Chord %r could not be joined: %r', claim.group_id, exc)
         fail_chord(backend, join, claim, body, chord_error(f'Join error: {exc!r}', exc))
     else:
         send_body(backend, join, claim, body, values)
+
+
+def is_outage(backend: Any, exc: BaseException) -> bool:
+    """Whether `exc` says that the broker or the store is away, not that anything is wrong."""
+    return isinstance(exc, (OperationalError, ConnectionError)) or bool(backend.exception_safe_to_retry(exc))
+
+
+def _give_back(join: ChordJoin, claim: Claim) -> None:
+    try:
+        join.release(claim)
+    except Exception as exc:
+        # It ends by itself; until then the next copy of the part finds the chord busy.
+        logger.warning('Chord %r: the claim could not be given back: %r', claim.group_id, exc)
 
 
 def gather_values(backend: Any, join: ChordJoin, claim: Claim, report: Report) -> list[Any]:
@@ -217,12 +241,9 @@ def send_body(backend: Any, join: ChordJoin, claim: Claim, body: Any, values: li
         return
     try:
         body.delay(values)
-    except (OperationalError, OSError):
-        # The broker is away. That is no failure of the chord: the header task's message comes again, and its
-        # part, counted already, claims the chord again.
-        join.release(claim)
-        raise
     except Exception as exc:
+        if is_outage(backend, exc):
+            raise
         logger.exception('Chord %r: the body could not be sent: %r', claim.group_id, exc)
         fail_chord(backend, join, claim, body, chord_error(f'Callback error: {exc!r}', exc))
         return

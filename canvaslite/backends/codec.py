@@ -152,7 +152,7 @@ class ResultCodec:
     def prepare_value(self, result: Any) -> Any:
         """A return value as data: a result object becomes its tuple, except for pickle."""
         if isinstance(result, ResultBase) and self.serializer != 'pickle':
-            return result.as_tuple()
+            return result.as_stored_tuple()
         return result
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:

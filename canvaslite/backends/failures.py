@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
+from kombu.exceptions import OperationalError
 from kombu.utils.uuid import uuid
 
 from canvaslite import states, wire
@@ -117,6 +118,8 @@ class FailurePropagation:
             request.id = uuid()
         try:
             self._call_task_errbacks(request, error, traceback)
+        except OperationalError:
+            raise  # the broker is away: all of it is done again when it is back
         except Exception as failed:
             # As Celery: that the errbacks could not be called is the greater error.
             logger.exception('The errbacks of %r could not be called', request.id)

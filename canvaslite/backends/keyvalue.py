@@ -151,7 +151,7 @@ class BaseKeyValueStoreBackend(Backend):
     # -- groups -----------------------------------------------------------------------------------------------------
 
     def _save_group(self, group_id: str, result: Any) -> Any:
-        self._set_with_state(self.get_key_for_group(group_id), self.encode({'result': result.as_tuple()}),
+        self._set_with_state(self.get_key_for_group(group_id), self.encode({'result': result.as_stored_tuple()}),
                              states.SUCCESS)
         return result
 

@@ -199,7 +199,7 @@ class Backend(ResultCodec, FailurePropagation):
             request = getattr(get_current_task(), 'request', None)
         if request is None:
             return None
-        return [child.as_tuple() for child in getattr(request, 'children', ())]
+        return [child.as_stored_tuple() for child in getattr(request, 'children', ())]
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

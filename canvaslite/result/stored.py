@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from canvaslite.current import app_or_current
@@ -10,6 +11,9 @@ from canvaslite.current import app_or_current
 __all__ = ('ResultBase', 'ResultTuple', 'result_from_tuple')
 
 ResultTuple = tuple[tuple[Any, Any], Any]
+
+#: Each parent nests the stored form deeper by two, and serializers of all kinds give up at about a thousand.
+MAX_STORED_PARENTS = 200
 
 
 class ResultBase:
@@ -27,12 +31,16 @@ class ResultBase:
             yield node
             node = node.parent
 
-    def as_tuple(self) -> ResultTuple:
-        """The result with its parents, as data."""
+    def as_tuple(self, parents: int | None = None) -> ResultTuple:
+        """The result with its parents (at most so many), as data."""
         stored: Any = None
-        for node in (*reversed(list(self.ancestors())), self):
+        for node in reversed([self, *islice(self.ancestors(), parents)]):
             stored = ((node.id, stored), node.member_tuples())
         return stored  # type: ignore[no-any-return]
+
+    def as_stored_tuple(self) -> ResultTuple:
+        """`as_tuple` for a serializer: with no more parents than one can nest."""
+        return self.as_tuple(MAX_STORED_PARENTS)
 
     def member_tuples(self) -> list[ResultTuple] | None:
         """The members of a group as data; None for a task."""

@@ -43,8 +43,7 @@ class RedisJoin(ChordJoin):
 
     def extend(self, group_id: str, count: int = 1) -> None:
         """Wait for `count` parts more."""
-        key, = self._keys(group_id, wire.JOIN_EXTRA)
-        self.backend.run_command(b'INCRBY', key, b'%d' % count)
+        self._run(scripts.EXTEND, self._keys(group_id, wire.JOIN_EXTRA), (b'%d' % count, b'%d' % self._kept))
 
     @property
     def _kept(self) -> int:

@@ -60,7 +60,7 @@ class _Conversation:
             self.connection.check_health()
         self._send(command)
         while True:
-            data = self._receive(16384)
+            data = self._receive(65536)
             if not data:
                 raise ConnectionResetError('the Redis server closed the connection')
             for reply in self._reader.feed(data):

@@ -15,63 +15,67 @@ class ErrorReply(str):
     """The server refused a command, and says why."""
 
 
-class _Incomplete(Exception):
-    """The rest has not come yet."""
-
-
 class ReplyReader:
-    """Cuts a stream of bytes into replies.
+    """Cuts a stream of bytes into replies, in time linear to its length however it is cut.
 
     On a connection that speaks RESP2 and is subscribed, every array is a `Push`: `arrays_are_pushed`.
     """
 
     def __init__(self, arrays_are_pushed: bool) -> None:
-        self._list: type[list[Any]] = Push if arrays_are_pushed else list
-        self._data = b''
+        self._containers: dict[int, type[list[Any]]] = {ord('*'): Push if arrays_are_pushed else list, ord('>'): Push}
+        self._data = bytearray()
+        #: Arrays that are not complete, each with the number of items that are missing.
+        self._open: list[tuple[list[Any], int]] = []
 
     def feed(self, data: bytes) -> list[Any]:
         """The replies that are complete now."""
-        data = self._data + data if self._data else data
-        replies, start, end = [], 0, len(data)
-        try:
-            while start < end:
-                reply, start = self._parse(data, start)
-                replies.append(reply)
-        except _Incomplete:
-            pass  # it is kept for the next time
-        self._data = data[start:]
+        buffer = self._data
+        buffer += data
+        replies: list[Any] = []
+        start = 0
+        while (line_end := buffer.find(b'\r\n', start)) >= 0:
+            mark = buffer[start]
+            after = line_end + 2
+            if mark == _BULK:
+                length = int(buffer[start + 1:line_end])
+                if length >= 0:
+                    item: Any = bytes(buffer[after:after + length])
+                    after += length + 2
+                    if after > len(buffer):
+                        break
+                else:
+                    item = None
+            elif mark in self._containers:
+                count = int(buffer[start + 1:line_end])
+                if count > 0:
+                    self._open.append((self._containers[mark](), count))
+                    start = after
+                    continue
+                item = self._containers[mark]() if count == 0 else None
+            else:
+                item = _simple(mark, bytes(buffer[start + 1:line_end]))
+            start = after
+            self._add(item, replies)
+        del buffer[:start]
         return replies
 
-    def _parse(self, data: bytes, start: int) -> tuple[Any, int]:
-        line_end = data.find(b'\r\n', start)
-        if line_end < 0:
-            raise _Incomplete
-        mark, line, after = data[start:start + 1], data[start + 1:line_end], line_end + 2
-        if mark == b'$':
-            return _bulk(data, int(line), after)
-        if mark == b'>':
-            return self._items(Push(), data, int(line), after)
-        if mark == b'*':
-            return self._items(self._list(), data, int(line), after)
-        if mark == b':':
-            return int(line), after
-        if mark == b'-':
-            return ErrorReply(line.decode(errors='replace')), after
-        if mark == b'_':
-            return None, after
-        return line, after
-
-    def _items(self, items: list[Any], data: bytes, count: int, start: int) -> tuple[Any, int]:
-        for _ in range(count):
-            item, start = self._parse(data, start)
+    def _add(self, item: Any, replies: list[Any]) -> None:
+        while self._open:
+            items, missing = self._open.pop()
             items.append(item)
-        return items, start
+            if missing > 1:
+                self._open.append((items, missing - 1))
+                return
+            item = items
+        replies.append(item)
 
 
-def _bulk(data: bytes, length: int, start: int) -> tuple[bytes | None, int]:
-    if length < 0:
-        return None, start
-    end = start + length
-    if len(data) < end + 2:
-        raise _Incomplete
-    return data[start:end], end + 2
+_BULK = ord('$')
+
+
+def _simple(mark: int, line: bytes) -> Any:
+    if mark == ord(':'):
+        return int(line)
+    if mark == ord('-'):
+        return ErrorReply(line.decode(errors='replace'))
+    return None if mark == ord('_') else line

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from canvaslite.backends.redis.link import Script
 
-__all__ = ('FINISH', 'OPEN', 'PART', 'RELEASE', 'RENEW', 'STORE')
+__all__ = ('EXTEND', 'FINISH', 'OPEN', 'PART', 'RELEASE', 'RENEW', 'STORE')
 
 #: Keep a result and tell who waits for it, unless a success is there already.
 #: KEYS: meta. ARGV: payload, seconds to keep it (0: for ever), how the payload of a success begins ('': not known).
@@ -42,7 +42,8 @@ if redis.call('GET', claim) == 'done' then return {3} end
 if redis.call('SADD', seen, ARGV[1]) == 1 then
     if ordered then redis.call('ZADD', parts, ARGV[4], ARGV[2]) else redis.call('RPUSH', parts, ARGV[2]) end
 end
-if tonumber(ARGV[5]) > 0 then
+-- Not at every part: that would be a third of the work.
+if tonumber(ARGV[5]) > 0 and redis.call('TTL', seen) < ARGV[5] * 0.95 then
     for _, key in ipairs({parts, added, size, seen}) do redis.call('EXPIRE', key, ARGV[5]) end
     if tonumber(ARGV[6]) > 0 then redis.call('EXPIRE', group, ARGV[6]) end
 end
@@ -65,6 +66,13 @@ if ARGV[1] ~= '' then
     redis.call('SET', KEYS[3], ARGV[1])
     if tonumber(ARGV[2]) > 0 then redis.call('EXPIRE', KEYS[3], ARGV[2]) end
 end
+return 1
+""")
+
+#: Wait for more parts. KEYS: .t. ARGV: how many, seconds to keep it (0: for ever).
+EXTEND = Script("""
+redis.call('INCRBY', KEYS[1], ARGV[1])
+if tonumber(ARGV[2]) > 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 return 1
 """)
 
