@@ -196,11 +196,20 @@ class Consumer:
     def terminate(self) -> None:
         """Stop coldly: after ``worker_soft_shutdown_timeout``, whatever runs is killed."""
         patience = self.app.conf.worker_soft_shutdown_timeout
-        self.stop_consuming()
         if patience and (self.pool.pending() or self.app.conf.worker_enable_soft_shutdown_on_idle):
             logger.warning('Initiating Soft Shutdown, terminating in %s seconds', patience)
+            self.stop_consuming()
             self._drain(patience)
         self.outcomes.stopping_cold = True
+        if self.intake is not None:
+            self.intake.closed = True
+        self._guarded(self.outcomes.flush)
+        # Before the broker hears of it: it gives the messages of late tasks to others at once.
+        self.pool.terminate()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            # No farewell: a broker that is silent must not keep us. It has the messages back when the socket is closed.
+            self._close_broken(connection)
         self.blueprint.stop(self, terminate=True)
         self.shutdown()
 
