@@ -63,7 +63,7 @@ class Outcomes:
             request.acknowledge()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug('Task accepted: %s[%s] pid:%r', request.name, request.id, pid)
-        if request.signum is not None:
+        if request.signum is not None and request.verdict is None:  # what runs then only records the verdict
             self.pool.terminate_job(request, request.signum)
 
     def on_finished(self, request: Request, kind: Kind, runtime: float, note: str) -> None:
