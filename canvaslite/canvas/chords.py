@@ -407,10 +407,12 @@ def _ready_to_run(sig: Any) -> None:
 
 
 def _unwrap(body: Any) -> Any:
-    """The only step of a chain of one, anything else as it is.
+    """The only step of a chain of one, the group of chunks, anything else as it is.
 
     A Celery worker that sends such a chain does not pass its arguments on to a group in it.
     """
+    if body is not None and body.KIND == 'chunks':
+        body = body.group()
     while body is not None and body.KIND == 'chain' and len(body['kwargs']['tasks']) == 1:
         if body._frozen is not None:
             break

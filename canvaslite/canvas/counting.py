@@ -22,6 +22,8 @@ def count_parts(sig: Any) -> int:
         sig = pending.pop()
         if isinstance(sig, dict) and not is_signature(sig):
             sig = Signature.from_dict(sig)
+        if is_signature(sig) and sig.KIND == 'chunks':
+            sig = sig.group()
         if not is_signature(sig):
             total += len(sig)
         elif sig.KIND == 'group':

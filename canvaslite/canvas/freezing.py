@@ -78,6 +78,7 @@ def _split_body(chord: Any) -> list[Any] | None:
 
 def _lead_into(step: Any, following: Any) -> Any:
     """`step`, whose value is the list of a group, with `following` run once on that list instead of on each member."""
+    step = step.group() if step.KIND == 'chunks' else step
     if step.KIND == 'group':
         chord = make_chord(step, following)
         chord['kwargs']['header'] = step  # the group itself, so that its id and its members' are fixed in it
@@ -142,7 +143,7 @@ def first_ancestor(result: Any) -> Any:
 
 
 def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: bool) -> list[Any]:
-    """The members with groups among them replaced by theirs, in order; chains without steps are left out."""
+    """The members with groups (and chunks) among them replaced by theirs, in order; empty chains are left out."""
     flat: list[Any] = []
     pending = [iter(members)]
     while pending:
@@ -151,8 +152,9 @@ def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: 
                 member = revive(member)
             elif copy and member.KIND == 'task':
                 member = member.clone()
-            if member.KIND == 'group':
-                pending.append(iter(member['kwargs']['tasks']))
+            if member.KIND == 'group' or member.KIND == 'chunks':
+                inner = member.group() if member.KIND == 'chunks' else member
+                pending.append(iter(inner['kwargs']['tasks']))
                 break
             if member.KIND == 'chain' and not member['kwargs']['tasks']:
                 continue

@@ -76,8 +76,9 @@ class xstarmap(_basemap):
 
 @Signature.register_type()
 class chunks(_ItemsSignature):
-    """``[task(*x) for x in it]`` in jobs of `n` items each."""
+    """``[task(*x) for x in it]`` in jobs of `n` items each. In a canvas they are the group of these jobs."""
 
+    KIND: ClassVar[str] = 'chunks'
     _task_name: ClassVar[str] = CHUNKS
 
     def __init__(self, task: Any, it: Any, n: int, **options: Any) -> None:

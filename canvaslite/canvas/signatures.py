@@ -8,7 +8,7 @@ through these two, so that it needs to import none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Generator, Mapping, MutableSequence
 from functools import partial as bind
 from typing import Any, ClassVar, TypeVar
 
@@ -300,6 +300,11 @@ class Signature(dict[str, Any]):
         return self.AsyncResult(task_id)
 
     _freeze = freeze
+
+    def freezing(self, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        """`freeze`, in the form in which canvases that may be nested deeply do it: see `freezing.drive`."""
+        return self.freeze(*args, **kwargs)
+        yield  # this is a generator
 
     def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
         """Add partial arguments, in place, unless it is immutable."""

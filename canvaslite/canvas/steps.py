@@ -1,6 +1,6 @@
 """The rules of ``|``: which canvas comes of one canvas followed by another.
 
-- A chain stands for its steps, a group of one for its member, an empty group for nothing.
+- A chain stands for its steps, chunks for their group, a group of one for its member, an empty group for nothing.
 - A group followed by something is a chord.
 - What follows a chord belongs to its body, except where it can as well stand beside it: the list of steps stays flat
   that way, however many groups and tasks alternate.
@@ -97,6 +97,7 @@ def compose(left: Any, right: Any) -> Any:
     """The canvas of `left` followed by `right`; NotImplemented when `right` is no signature."""
     if not is_signature(right):
         return NotImplemented
+    left = left.group() if left.KIND == 'chunks' else left
     if left.KIND == 'group':
         return _follow_group(left, right)
     if is_empty_group(right):
@@ -151,6 +152,7 @@ def extend_body(chord: Any, step: Any) -> Any:
     while (body := outer[-1].body) is not None and body.KIND == 'chord' and belongs_to_body(body, step):
         outer.append(body)
     if body is not None:
+        body = body.group() if body.KIND == 'chunks' else body
         # A group of one that is a body is a list for what follows: it does not stand beside ``|`` itself.
         step = make_chord(body, step) if body.KIND == 'group' else compose(body, step)
     for sig in reversed(outer):
@@ -177,13 +179,15 @@ def ends_in_group(sig: Any) -> bool:
             steps = (unroll_groups(step) for step in reversed(sig['kwargs']['tasks']))
             sig = next((step for step in steps if is_signature(step) and not is_empty_group(step)), None)
         else:
-            return bool(sig.KIND == 'group')
+            return sig.KIND in ('group', 'chunks')
     return False
 
 
 def unroll_groups(sig: Any) -> Any:
-    """What a group of one stands for beside ``|``: its member; anything else is returned as it is."""
-    while is_signature(sig) and sig.KIND == 'group':
+    """What `sig` stands for beside ``|``: a group of one for its member, chunks for their group; others themselves."""
+    while is_signature(sig) and sig.KIND in ('group', 'chunks'):
+        if sig.KIND == 'chunks':
+            sig = sig.group()
         member = maybe_unroll_group(sig)
         if member is sig or not is_signature(member):
             break

@@ -1,0 +1,143 @@
+"""Ids, results and messages: what is fixed before a canvas runs, and how large it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from canvaslite import Celery, chain, chord, group
+from canvaslite.canvas import _chain
+from canvaslite.canvas.counting import count_parts
+from canvaslite.result import GroupResult
+
+S = Callable[..., Any]
+
+
+def lineage(result: Any) -> list[str]:
+    found = []
+    while result is not None:
+        found.append('group' if isinstance(result, GroupResult) else 'task')
+        result = result.parent
+    return found
+
+
+def test_each_result_of_a_chain_knows_the_one_before(s: S) -> None:
+    canvas = s('a') | group(s('b'), s('c')) | s('d') | s('e')
+
+    assert lineage(canvas.freeze()) == ['task', 'task', 'group', 'task']
+
+
+def test_a_chain_that_is_frozen_runs_under_the_ids_it_was_given(app: Celery, s: S, queue: Any) -> None:
+    canvas = _chain(s('a'), group(s('b'), s('c')), s('d'), app=app)
+    frozen = canvas.freeze()
+
+    sent = canvas.apply_async()
+    queue.run()
+
+    assert sent.id == frozen.id
+    assert [result.id for result in sent.parent.results] == [result.id for result in frozen.parent.results]
+    assert all(result.get(timeout=5) for result in frozen.parent.results)
+
+
+def test_task_id_of_a_chain_or_chord_is_that_of_its_result(app: Celery, s: S, queue: Any) -> None:
+    assert chain(s('a'), s('b')).apply_async(task_id='one').id == 'one'
+    assert chord([s('a')], s('b')).apply_async(task_id='two').id == 'two'
+
+
+@pytest.mark.parametrize('header, parts', [
+    (lambda s: [s('a'), s('b')], 2),
+    (lambda s: [chain(s('a'), s('b')), group(s('c'), s('d'))], 3),
+    (lambda s: [chain(s('a'), group(s('b'), s('c')), group())], 2),
+    (lambda s: [chord([s('a'), s('b')], s('c'))], 1),
+    (lambda s: [chord([s('a')], group(s('b'), s('c')))], 2),
+    (lambda s: [dict(s('a'))], 1),
+])
+def test_a_chord_counts_the_tasks_that_end_its_header(s: S, header: Any, parts: int) -> None:
+    canvas = chord([], s('body'))
+    canvas.tasks = header(s)
+
+    assert canvas.__length_hint__() == sum(map(count_parts, canvas.tasks)) == parts
+
+
+def test_header_tasks_carry_the_body_their_group_and_their_place(s: S, queue: Any) -> None:
+    result = chord([s('a'), chain(s('b'), s('c'))], s('body')).apply_async()
+
+    first, second = queue.take()
+    embed = [json.loads(message.body)[2] for message in (first, second)]
+
+    assert first.headers['group'] == second.headers['group'] or second.headers['group'] is None
+    assert embed[0]['chord']['options']['task_id'] == result.id
+    assert embed[0]['chord']['chord_size'] == 2
+    assert (first.headers['group_index'], embed[1]['chain'][0]['options']['group_index']) == (0, 1)
+    assert embed[1]['chain'][0]['options']['chord']['options']['task_id'] == result.id
+
+
+def test_what_follows_travels_as_plain_dicts_the_next_step_last(s: S, queue: Any) -> None:
+    chain(s('a'), s('b'), s('c')).apply_async()
+
+    (_, _, embed), = queue.bodies()
+
+    assert [step['kwargs']['name'] for step in embed['chain']] == ['c', 'b']
+    assert all(set(step) == {'task', 'args', 'kwargs', 'options', 'subtask_type', 'immutable'}
+               for step in embed['chain'])
+
+
+@pytest.mark.parametrize('frozen', [False, True])
+def test_messages_grow_with_the_number_of_steps_only(s: S, queue: Any, frozen: bool) -> None:
+    sizes = []
+    for count in (4, 8):
+        steps = [step for _ in range(count) for step in (group(s('a'), s('b')), s('c'))]
+        canvas = chord([s('x'), s('y')], chain(s('first'), *steps))
+        if frozen:
+            canvas.freeze()
+        canvas.apply_async()
+        sizes.append(max(len(message.body) for message in queue.take()))
+
+    assert sizes[1] < 2.5 * sizes[0]
+
+
+def test_a_group_of_lines_is_sent_in_the_order_of_its_members(s: S, queue: Any) -> None:
+    group(s('a'), chain(s('b'), s('x')), s('c'), chord([s('d')], s('y')), s('e')).apply_async()
+
+    assert [body[1]['name'] for body in queue.bodies()] == ['a', 'b', 'c', 'd', 'e']
+
+
+def test_members_of_a_nested_group_have_places_of_their_own(s: S) -> None:
+    canvas = group(s('a'), group(s('b'), s('c')), s('d'))
+    canvas.freeze()
+
+    assert [member.options['group_index'] for member in canvas.tasks] == [0, 1, 2, 3]
+
+
+def test_freezing_a_group_does_not_change_what_the_caller_holds(s: S) -> None:
+    member = s('a')
+
+    group(member, member).freeze()
+
+    assert member.options == {}
+
+
+def test_a_group_does_not_take_links(s: S) -> None:
+    with pytest.raises(TypeError):
+        group(s('a')).apply_async(link=s('b'))
+    with pytest.raises(TypeError):
+        group(s('a')).apply_async(link_error=s('b'))
+
+
+def test_a_failing_step_stops_the_chain_and_its_errback_runs_once(app: Celery, queue: Any) -> None:
+    called = []
+
+    @app.task(name='note')
+    def note(request: Any, exc: Any, traceback: Any) -> None:
+        called.append(repr(exc))
+
+    result = chain(app.tasks['add'].s(1, 1), app.tasks['fail'].s(), app.tasks['add'].s(1)).on_error(note.s()
+                                                                                                  ).apply_async()
+    queue.run()
+
+    with pytest.raises(ValueError, match='fails'):
+        result.get(timeout=5)
+    assert called == ["ValueError('fails')"]
