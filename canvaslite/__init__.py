@@ -13,23 +13,11 @@ from canvaslite.version import __version__
 
 if TYPE_CHECKING:
     from canvaslite import exceptions, signals, states
-    from canvaslite.app.application import Celery
+    from canvaslite.app.application import Celery, bugreport
     from canvaslite.app.declare import shared_task
-    from canvaslite.app.report import bugreport
     from canvaslite.app.task import Task
-    from canvaslite.canvas import (
-        Signature,
-        StampingVisitor,
-        chain,
-        chord,
-        chunks,
-        group,
-        maybe_signature,
-        signature,
-        subtask,
-        xmap,
-        xstarmap,
-    )
+    from canvaslite.canvas import (  # isort: skip
+        Signature, StampingVisitor, chain, chord, chunks, group, maybe_signature, signature, subtask, xmap, xstarmap)
     from canvaslite.current import app_or_default, current_app, current_task
     from canvaslite.utils.uuid import uuid
 
@@ -47,7 +35,7 @@ __all__ = (
 _HOMES = {
     'Celery': 'canvaslite.app.application',
     'shared_task': 'canvaslite.app.declare',
-    'bugreport': 'canvaslite.app.report',
+    'bugreport': 'canvaslite.app.application',
     'Task': 'canvaslite.app.task',
     'current_app': 'canvaslite.current',
     'current_task': 'canvaslite.current',

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import GenericAlias
 from typing import Any
+
+import billiard
+import kombu
 
 from canvaslite import current, signals
 from canvaslite.app import declare, sources
 from canvaslite.app.builtins import add_builtin_tasks
 from canvaslite.app.discovery import Discovery, import_modules
-from canvaslite.app.periodic import describe_periodic_task
 from canvaslite.app.registry import TaskRegistry
-from canvaslite.app.report import bugreport
 from canvaslite.app.services import Services
 from canvaslite.app.settings import Settings
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.signals import Signal
-from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.functional import head_from_fun, maybe_list
 from canvaslite.utils.imports import symbol_by_name
 from canvaslite.utils.proxies import maybe_evaluate
+from canvaslite.utils.redact import mask_url
+from canvaslite.version import __version__
 
-__all__ = ('App', 'Celery')
+__all__ = ('Celery', 'bugreport')
 
 
 class Celery(Services):
@@ -56,7 +60,6 @@ class Celery(Services):
 
     #: Sent (or, in a subclass, called) before the configuration is read.
     on_configure: Any = None
-    builtin_fixups: frozenset[str] = frozenset()
 
     def __init__(self, main: str | None = None, loader: Any = None, backend: Any = None, amqp: Any = None,
                  events: Any = None, log: Any = None, control: Any = None, set_as_current: bool = True,
@@ -93,7 +96,7 @@ class Celery(Services):
         self._config_source = source
         self._config_source_silent = silent
         self._pending_defaults: deque[Callable[[], Mapping[str, Any]]] = deque()
-        self._pending_periodic_tasks: deque[tuple[str, dict[str, Any]]] = deque()
+        self._pending_periodic_tasks: dict[str, dict[str, Any]] = {}
         self._preconf: dict[str, Any] = {}
         #: The settings; read when one of them is first asked for.
         self.conf = Settings(self._load_config, self._configure, namespace)
@@ -148,10 +151,10 @@ class Celery(Services):
         once, `base` is its class, `filter` is applied to what is returned.
         """
         if len(args) == 1 and callable(args[0]):
-            return declare.TaskDecorator(self, **options)(args[0])
+            return declare.declare_task(self, args[0], **options)
         if args:
             raise TypeError(f'@task() takes a function, or options by name; got {args[0]!r}')
-        return declare.TaskDecorator(self, **options)
+        return partial(declare.declare_task, self, **options)
 
     def postpone(self, task: Any) -> None:
         """Have a proxy of a task evaluated when the app is finalized."""
@@ -167,7 +170,7 @@ class Celery(Services):
 
     def type_checker(self, fun: Callable[..., Any], bound: bool = False) -> Any:
         """What a task's arguments are checked with: raises `TypeError` if they do not fit."""
-        return declare.check_head(fun, bound=bound)
+        return staticmethod(head_from_fun(fun, bound=bound))
 
     def gen_task_name(self, name: str, module: str | None) -> str:
         """Name of a task that has none, from its function's name and module."""
@@ -213,10 +216,6 @@ class Celery(Services):
     @cached_property
     def Task(self) -> Any:
         """Base class of this app's tasks."""
-        return self.create_task_cls()
-
-    def create_task_cls(self) -> Any:
-        """Make the base class of this app's tasks; for subclasses."""
         return self.subclass_with_self(self.task_cls, name='Task', attribute='_app', keep_reduce=True, abstract=True)
 
     # -- configuration ------------------------------------------------------------------------------------
@@ -252,12 +251,10 @@ class Celery(Services):
             ImproperlyConfigured: the variable is not set, unless `silent`.
         """
         module = os.environ.get(variable_name)
-        if module:
-            return self.config_from_object(module, silent=silent, force=force)
-        if silent:
-            return False
-        raise ImproperlyConfigured(f'environment variable {variable_name!r} is not set: it must name the configuration '
-                                   f'module, as in {variable_name}=proj.celeryconfig')
+        if not module and not silent:
+            raise ImproperlyConfigured(f'environment variable {variable_name!r} is not set: it must name the '
+                                       f'configuration module, as in {variable_name}=proj.celeryconfig')
+        return self.config_from_object(module, silent=silent, force=force) if module else False
 
     def add_defaults(self, fun: Any) -> None:
         """Add defaults: a mapping, or a function that returns one and is called when the configuration is read."""
@@ -286,9 +283,7 @@ class Celery(Services):
         """Do what waited for the configuration."""
         while self._pending_defaults:
             self.conf.add_defaults(self._pending_defaults.popleft()())
-        while self._pending_periodic_tasks:
-            name, entry = self._pending_periodic_tasks.popleft()
-            self.conf.beat_schedule[name] = entry
+        self.conf.beat_schedule.update(self._pending_periodic_tasks)
         self.on_after_configure.send(sender=self, source=self.conf)
 
     def either(self, default_key: str, *defaults: Any) -> Any:
@@ -298,12 +293,16 @@ class Celery(Services):
     def add_periodic_task(self, schedule: Any, sig: Any, args: Any = (), kwargs: Any = None, name: str | None = None,
                           **options: Any) -> str:
         """Add an entry to the schedule; returns its name, which is that of the call where none is given."""
-        key, entry = describe_periodic_task(self, schedule, sig, args, kwargs, name, options)
+        args, kwargs = args or (), dict(kwargs or {})
+        sig = sig.clone(args, kwargs) if hasattr(sig, 'clone') else self.signature(sig.name, args, kwargs)
+        name = name or repr(sig)
+        entry = {'schedule': schedule, 'task': sig.name, 'args': sig.args, 'kwargs': sig.kwargs,
+                 'options': {**sig.options, **options}}
         if self.configured:
-            self.conf.beat_schedule[key] = entry
+            self.conf.beat_schedule[name] = entry
         else:
-            self._pending_periodic_tasks.append((key, entry))
-        return key
+            self._pending_periodic_tasks[name] = entry
+        return name
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = 'tasks', force: bool = False) -> Any:
         """Import the module `related_name` of each of `packages`, a list or a function that returns one.
@@ -326,8 +325,13 @@ class Celery(Services):
     # -- the app as an object -----------------------------------------------------------------------------
 
     def bugreport(self) -> str:
-        """What a bug report should say about this installation and this app."""
-        return bugreport(self)
+        """What a bug report should say: versions, platform, and the settings, secrets masked."""
+        versions = (f'{module.__name__}:{module.__version__}' for module in (kombu, billiard))
+        return '\n'.join((
+            f'software -> canvaslite:{__version__} {" ".join(versions)} py:{sys.version.split()[0]}',
+            f'platform -> {" ".join(os.uname()[::2])} imp:{sys.implementation.name}',
+            f'settings -> broker:{mask_url(self.conf.broker_url)} results:{mask_url(self.conf.result_backend)}',
+            self.conf.humanize()))
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
@@ -345,22 +349,17 @@ class Celery(Services):
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """Arguments of the constructor that make an equal app; for subclasses."""
-        return {
-            'main': self.main,
-            'changes': dict(self.conf.changes),
-            'amqp': self.amqp_cls,
-            'log': self.log_cls,
-            'control': self.control_cls,
-            'config_source': self._config_source,
-            'config_source_silent': self._config_source_silent,
-            'task_cls': self.task_cls,
-            'namespace': self.namespace,
-        }
+        return {'main': self.main, 'changes': dict(self.conf.changes), 'amqp': self.amqp_cls, 'log': self.log_cls,
+                'control': self.control_cls, 'config_source': self._config_source, 'task_cls': self.task_cls,
+                'config_source_silent': self._config_source_silent, 'namespace': self.namespace}
+
+
+def bugreport(app: Any = None) -> str:
+    """`Celery.bugreport` of `app`, or of the current one."""
+    return str(current.app_or_default(app).bugreport())
 
 
 def restore_app(cls: type[Celery], arguments: dict[str, Any]) -> Celery:
     """The app that was pickled: not made the current one."""
     return cls(**arguments, set_as_current=False)
 
-
-App = Celery

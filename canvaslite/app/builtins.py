@@ -8,14 +8,12 @@ from typing import Any
 
 from canvaslite import wire
 from canvaslite.canvas import chain, chord, chunks, maybe_signature
-from canvaslite.current import connect_on_app_finalize
 from canvaslite.exceptions import ChordError, Retry
 from canvaslite.result import allow_join_result, result_from_tuple
 
 logger = logging.getLogger('canvaslite.builtins')
 
 
-@connect_on_app_finalize
 def add_builtin_tasks(app: Any) -> None:
     """Register the built-in tasks with `app`."""
     for name, function, options in (

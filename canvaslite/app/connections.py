@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kombu.connection import ConnectionPool, PooledConnection
@@ -11,7 +11,7 @@ from kombu.exceptions import LimitExceeded, OperationalError
 
 from canvaslite.transport.connection import BrokerConnection, close_inherited
 
-__all__ = ('Acquired', 'Connections')
+__all__ = ('Connections',)
 
 
 class PooledBrokerConnection(BrokerConnection, PooledConnection):  # type: ignore[misc]
@@ -40,14 +40,10 @@ class Connections:
         """A connection that is established when it is first used; what is not given is taken from the settings."""
         conf = self.app.conf
         return self.app.amqp.Connection(
-            url,
-            userid or conf.broker_user,
-            password or conf.broker_password,
-            virtual_host or conf.broker_vhost,
-            port or conf.broker_port,
-            transport=transport or conf.broker_transport,
+            url, userid or conf.broker_user, password or conf.broker_password,
+            virtual_host or conf.broker_vhost, port or conf.broker_port,
+            transport=transport or conf.broker_transport, heartbeat=heartbeat,
             ssl=conf.broker_use_ssl if ssl is None else ssl,
-            heartbeat=heartbeat,
             login_method=login_method or conf.broker_login_method,
             failover_strategy=failover_strategy or conf.broker_failover_strategy,
             transport_options={**conf.broker_transport_options, **(transport_options or {})},
@@ -62,41 +58,32 @@ class Connections:
             self._pool = BrokerConnectionPool(self.app.connection_for_write(), limit=self.app.conf.broker_pool_limit)
         return self._pool
 
-    def acquire(self) -> Any:
-        """A connection of the pool.
-
-        Raises:
-            OperationalError: none of the pool became free within ``broker_pool_acquire_timeout``.
-        """
-        conf = self.app.conf
-        try:
-            return self.pool.acquire(block=True, timeout=conf.broker_pool_acquire_timeout)
-        except LimitExceeded as exc:
-            raise OperationalError(
-                f'no broker connection became free in {conf.broker_pool_acquire_timeout}s: all '
-                f'{conf.broker_pool_limit} are in use (see broker_pool_limit, broker_pool_acquire_timeout)') from exc
-
-    def acquire_producer(self) -> Any:
-        """A producer of the app's pool.
-
-        Raises:
-            OperationalError: none became free within ``broker_pool_acquire_timeout``.
-        """
-        conf = self.app.conf
-        try:
-            return self.app.producer_pool.acquire(block=True, timeout=conf.broker_pool_acquire_timeout)
-        except LimitExceeded as exc:
-            raise OperationalError(
-                f'no producer became free in {conf.broker_pool_acquire_timeout}s: all '
-                f'{conf.broker_pool_limit} are in use (see broker_pool_limit, broker_pool_acquire_timeout)') from exc
-
-    def given_or_pooled(self, connection: Any = None, pool: bool = True) -> Acquired:
+    @contextmanager
+    def given_or_pooled(self, connection: Any = None, pool: bool = True) -> Iterator[Any]:
         """Within ``with``: `connection`, else one of the pool, else without `pool` a new one."""
-        return Acquired(connection, self.acquire if pool else self.app.connection_for_write)
+        if connection is not None:
+            yield connection
+            return
+        with self._acquire(self.pool, 'connection') if pool else self.app.connection_for_write() as acquired:
+            yield acquired
 
-    def given_or_pooled_producer(self, producer: Any = None) -> Acquired:
-        """Within ``with``: `producer`, else one of the pool."""
-        return Acquired(producer, self.acquire_producer)
+    @contextmanager
+    def given_or_pooled_producer(self, producer: Any = None) -> Iterator[Any]:
+        """Within ``with``: `producer`, else one of the app's pool."""
+        if producer is not None:
+            yield producer
+            return
+        with self._acquire(self.app.producer_pool, 'producer') as acquired:
+            yield acquired
+
+    def _acquire(self, pool: Any, what: str) -> Any:
+        """One of `pool`. Raises `OperationalError` when none became free in ``broker_pool_acquire_timeout``."""
+        seconds = self.app.conf.broker_pool_acquire_timeout
+        try:
+            return pool.acquire(block=True, timeout=seconds)
+        except LimitExceeded as exc:
+            raise OperationalError(f'no {what} became free in {seconds}s: all {self.app.conf.broker_pool_limit} are in '
+                                   'use (see broker_pool_limit, broker_pool_acquire_timeout)') from exc
 
     def close(self) -> None:
         """Close the pool's connections."""
@@ -112,25 +99,3 @@ class Connections:
         for connection in (*pool._dirty, *pool._resource.queue):
             if not callable(connection):  # a free place that was never used
                 close_inherited(connection)
-
-
-class Acquired(AbstractContextManager[Any]):
-    """Within ``with``: what was given, else what `acquire` returns, released at the end."""
-
-    __slots__ = ('_acquire', '_given', '_held')
-
-    def __init__(self, given: Any, acquire: Callable[[], Any]) -> None:
-        self._given = given
-        self._acquire = acquire
-        self._held: Any = None
-
-    def __enter__(self) -> Any:
-        if self._given is not None:
-            return self._given
-        self._held = self._acquire()
-        return self._held.__enter__()
-
-    def __exit__(self, *exc_info: Any) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            held.__exit__(*exc_info)

@@ -10,18 +10,17 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from canvaslite.app.models import ModelFunction
 from canvaslite.app.retry import add_autoretry_behaviour
 from canvaslite.current import active_apps, connect_on_app_finalize, get_current_app
-from canvaslite.exceptions import DuplicateTaskNameWarning
+from canvaslite.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured
 from canvaslite.utils.callers import user_stacklevel
-from canvaslite.utils.functional import head_from_fun
 from canvaslite.utils.imports import qualname
 from canvaslite.utils.proxies import PromiseProxy, Proxy
 
-__all__ = ('TaskDecorator', 'generate_task_name', 'make_task', 'register_task', 'shared_task')
+__all__ = ('declare_task', 'generate_task_name', 'make_task', 'register_task', 'shared_task')
 
 
 def generate_task_name(app: Any, name: str, module_name: str | None) -> str:
@@ -33,29 +32,18 @@ def generate_task_name(app: Any, name: str, module_name: str | None) -> str:
     return f'{module_name}.{name}' if module_name else name
 
 
-class TaskDecorator:
-    """What ``@app.task(...)`` applies to a function."""
-
-    __slots__ = ('app', 'filter', 'lazy', 'options', 'shared')
-
-    def __init__(self, app: Any, shared: bool = True, filter: Callable[[Any], Any] | None = None, lazy: bool = True,
-                 **options: Any) -> None:
-        self.app = app
-        self.shared = shared
-        self.filter = filter
-        self.lazy = lazy
-        self.options = options
-
-    def __call__(self, fun: Callable[..., Any]) -> Any:
-        if self.shared:
-            connect_on_app_finalize(SharedDeclaration(fun, self.options, of_an_app=True))
-        task: Any
-        if self.lazy and not self.app.finalized:
-            task = PromiseProxy(self.app._task_from_fun, (fun,), self.options)
-            self.app.postpone(task)
-        else:
-            task = self.app._task_from_fun(fun, **self.options)
-        return self.filter(task) if self.filter else task
+def declare_task(app: Any, fun: Callable[..., Any], /, shared: bool = True, filter: Callable[[Any], Any] | None = None,
+                 lazy: bool = True, **options: Any) -> Any:
+    """What ``@app.task(...)`` does with a function; for the arguments see `Celery.task`."""
+    if shared:
+        connect_on_app_finalize(SharedDeclaration(fun, options, of_an_app=True))
+    task: Any
+    if lazy and not app.finalized:
+        task = PromiseProxy(app._task_from_fun, (fun,), options)
+        app.postpone(task)
+    else:
+        task = app._task_from_fun(fun, **options)
+    return filter(task) if filter else task
 
 
 class SharedDeclaration:
@@ -93,23 +81,11 @@ def shared_task(*args: Any, **options: Any) -> Any:
         TypeError: the decorator was applied twice to one function.
     """
     if len(args) == 1 and callable(args[0]):
-        return _share(args[0], options)
-    return _SharedDecorator(options)
+        return _share(args[0], **options)
+    return partial(_share, **options)
 
 
-class _SharedDecorator:
-    """What ``@shared_task(...)`` applies to a function."""
-
-    __slots__ = ('options',)
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.options = options
-
-    def __call__(self, fun: Callable[..., Any]) -> Any:
-        return _share(fun, self.options)
-
-
-def _share(fun: Any, options: dict[str, Any]) -> Any:
+def _share(fun: Any, /, **options: Any) -> Any:
     if type(fun) is Proxy:
         raise TypeError('@shared_task was applied twice to the same function; remove one of the two')
     declaration = SharedDeclaration(fun, options)
@@ -133,7 +109,8 @@ def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: 
     name = name or app.gen_task_name(fun.__name__, fun.__module__)
     if name in app._tasks:
         task = app._tasks[name]
-        _warn_of_other_function(app, task, fun, name)
+        if getattr(task, '_decorated_fun', fun) is not fun:
+            _warn_of_duplicate(app, name, task, qualname(fun), 'The first one stays.')
         return task
     task = _task_class(app, fun, name, base or app.Task, bind, options)()
     if hasattr(fun, '__qualname__'):
@@ -145,9 +122,10 @@ def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: 
 
 
 def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: bool, options: dict[str, Any]) -> type:
-    code, model_attributes = _with_models(app, fun, name, bind, options)
-    run = code if bind else staticmethod(code)
-    attributes = {
+    if options.get('pydantic'):
+        raise ImproperlyConfigured(f'task {name!r}: pydantic=True is not supported; make the model in the task')
+    run = fun if bind else staticmethod(fun)
+    return type(fun.__name__, (base,), {
         'app': app,
         'name': name,
         'run': run,
@@ -158,25 +136,8 @@ def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: 
         '__header__': app.type_checker(fun, bound=bind),
         '__wrapped__': run,
         '_decorated_fun': staticmethod(fun),
-        **model_attributes,
-    }
-    return type(fun.__name__, (base,), {**attributes, **options})
-
-
-def _with_models(app: Any, fun: Callable[..., Any], name: str, bind: bool,
-                 options: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """What to run, and more attributes of the task: those of a task with ``pydantic=True``, else the function."""
-    wanted, strict, context, dump = (options.pop(f'pydantic{word}', None)
-                                     for word in ('', '_strict', '_context', '_dump_kwargs'))
-    if not wanted:
-        return fun, {}
-    code = ModelFunction(fun, app, name, bind, bool(strict), context, dump)
-    return code, {'_dump_pydantic_arguments': staticmethod(code.dump_arguments)}
-
-
-def check_head(fun: Callable[..., Any], bound: bool = False) -> Any:
-    """What a task checks its arguments with before it is sent."""
-    return staticmethod(head_from_fun(fun, bound=bound))
+        **options,
+    })
 
 
 def register_task(app: Any, task: Any, **options: Any) -> Any:
@@ -194,20 +155,13 @@ def register_task(app: Any, task: Any, **options: Any) -> Any:
     return task
 
 
-def _warn_of_other_function(app: Any, task: Any, fun: Callable[..., Any], name: str) -> None:
-    known = getattr(task, '_decorated_fun', None)
-    if known is not None and known is not fun:
-        _warn_of_duplicate(app, name, task, qualname(fun), 'The first one stays.')
-
-
 def _warn_of_duplicate(app: Any, name: str, existing: Any, new: str, consequence: str) -> None:
     """Once for each name: a module that is imported under two names would repeat it for each of its tasks."""
-    if name in app.duplicate_names:
-        return
-    app.duplicate_names.add(name)
-    warnings.warn(DuplicateTaskNameWarning(
-        f'Task name {name!r} is already registered to {_describe(existing)}, now also given to {new}. {consequence} '
-        'Give one of them another name with name=.'), stacklevel=user_stacklevel())
+    if name not in app.duplicate_names:
+        app.duplicate_names.add(name)
+        warnings.warn(DuplicateTaskNameWarning(
+            f'Task name {name!r} is already registered to {_describe(existing)}, now also given to {new}. '
+            f'{consequence} Give one of them another name with name=.'), stacklevel=user_stacklevel())
 
 
 def _describe(task: Any) -> str:

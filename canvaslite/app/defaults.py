@@ -1,15 +1,20 @@
 """Every setting: its name, default, type and meaning.
 
 Names and defaults are those of Celery 5.7. A setting's `kind` lists the types it may have, separated by ``|``;
-``None`` is always allowed and means "not set". `app.values.check_value` reads the kinds.
+``None`` is always allowed and means "not set".
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-__all__ = ('DEFAULTS', 'FOREIGN_PREFIXES', 'SETTINGS', 'Setting')
+from canvaslite.exceptions import ImproperlyConfigured
+
+__all__ = ('FOREIGN_PREFIXES', 'SETTINGS', 'Setting')
 
 DEFAULT_PROCESS_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(message)s'
 DEFAULT_TASK_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s'
@@ -25,19 +30,71 @@ class Setting(NamedTuple):
     kind: str
     meaning: str
 
+    def check(self, value: Any) -> Any:
+        """`value` as the setting keeps it: numbers and truth values may be given as text, paths as path objects.
 
-_Row = tuple[str, Any, str, str]
+        Raises:
+            ImproperlyConfigured: it is of no type that the setting may have.
+        """
+        if value is None:
+            return None
+        for kind in self.kind.split('|'):
+            accepted, convert = _KINDS[kind]
+            if isinstance(value, accepted):
+                try:
+                    return convert(value)
+                except (ValueError, KeyError, OverflowError):
+                    continue
+        secret = any(word in self.name for word in ('password', 'key', 'url', 'backend'))
+        raise ImproperlyConfigured(f'setting {self.name!r} must be {self.kind.replace("|", " or ")}, '
+                                   f'not {type(value).__name__}: {"(not shown)" if secret else repr(value)[:100]}')
 
-_GENERAL: tuple[_Row, ...] = (
+
+_TRUTH = {'true': True, 'yes': True, 'on': True, '1': True, 'false': False, 'no': False, 'off': False, '0': False}
+
+
+def _to_bool(value: Any) -> bool:
+    return _TRUTH[value.strip().lower()] if isinstance(value, str) else bool(value)
+
+
+def _to_int(value: Any) -> int:
+    number = int(value)
+    if isinstance(value, Real) and number != value:
+        raise ValueError(value)
+    return number
+
+
+def _to_float(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
+
+
+def _to_list(value: Any) -> Any:
+    if isinstance(value, (str, bytes, Mapping)):
+        raise ValueError(value)
+    return value
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+#: For each kind: what a value may be an instance of, and what makes of it the value that is used.
+_KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    'bool': ((str, Integral), _to_bool), 'int': ((str, Real), _to_int), 'float': ((str, Real), _to_float),
+    'str': ((str, bytes, os.PathLike), os.fsdecode), 'list': (Iterable, _to_list), 'dict': (Mapping, _unchanged),
+    'class': ((str, Callable), _unchanged), 'callable': (Callable, _unchanged), 'bytes': (bytes, _unchanged),
+    'timedelta': (timedelta, _unchanged), 'any': (object, _unchanged),
+}
+
+_ROWS: tuple[tuple[str, Any, str, str], ...] = (
+    # -- everything
     ('accept_content', ('json',), 'list|str', 'Serializers or content types that a worker accepts.'),
     ('result_accept_content', None, 'list|str', 'The same for results; `accept_content` when not set.'),
     ('enable_utc', True, 'bool', 'Whether dates are in UTC where no time zone is set.'),
     ('imports', (), 'list|str', 'Modules that a worker imports when it starts.'),
     ('include', (), 'list|str', 'More modules to import: beside `imports`, set by the `include` argument.'),
     ('timezone', None, 'str|any', 'Name of the time zone of this app; UTC when not set.'),
-)
-
-_BEAT: tuple[_Row, ...] = (
+    # -- beat
     ('beat_enable_remote_control', False, 'bool', 'Whether beat answers remote control.'),
     ('beat_remote_control_max_tick_age', None, 'float', 'Age of its last tick above which beat is not healthy.'),
     ('beat_max_loop_interval', 0, 'float', "Longest sleep between looks at it; 0 for the scheduler's own."),
@@ -46,9 +103,7 @@ _BEAT: tuple[_Row, ...] = (
     ('beat_schedule_filename', 'celerybeat-schedule', 'str', 'File in which the schedule remembers its last runs.'),
     ('beat_sync_every', 0, 'int', 'Number of tasks after which the schedule is written; 0 for every 3 minutes.'),
     ('beat_cron_starting_deadline', None, 'int', 'How far back a missed crontab entry is still made up for.'),
-)
-
-_BROKER: tuple[_Row, ...] = (
+    # -- the broker
     ('broker_url', None, 'str|list', 'URL of the broker; several, separated by `;` or in a list, for failover.'),
     ('broker_read_url', None, 'str|list', 'URL for consuming, when it is another.'),
     ('broker_write_url', None, 'str|list', 'URL for publishing, when it is another.'),
@@ -72,9 +127,7 @@ _BROKER: tuple[_Row, ...] = (
     ('broker_user', None, 'str', 'User at the broker, where the URL does not say it.'),
     ('broker_password', None, 'str', 'Password at the broker, where the URL does not say it.'),
     ('broker_vhost', None, 'str', 'Virtual host, where the URL does not say it.'),
-)
-
-_EVENTS_AND_CONTROL: tuple[_Row, ...] = (
+    # -- remote control and events
     ('control_queue_ttl', 300.0, 'float', 'How long a remote control message waits.'),
     ('control_queue_expires', 10.0, 'float', 'How long an unused queue of remote control lives.'),
     ('control_queue_exclusive', True, 'bool', 'Whether only its worker may use a queue of remote control.'),
@@ -87,9 +140,7 @@ _EVENTS_AND_CONTROL: tuple[_Row, ...] = (
     ('event_queue_durable', False, 'bool', "Whether event queues survive the broker's restart."),
     ('event_serializer', 'json', 'str', 'Serializer of events.'),
     ('event_exchange', 'celeryev', 'str', 'Exchange of events.'),
-)
-
-_RESULT: tuple[_Row, ...] = (
+    # -- results
     ('result_backend', None, 'str|class', 'URL or class of the result store; results are not kept when not set.'),
     ('result_backend_transport_options', {}, 'dict', 'Options for the store, as `global_keyprefix`, `retry_policy`.'),
     ('result_cache_max', -1, 'int', 'How many results a client remembers; -1 for none.'),
@@ -110,9 +161,7 @@ _RESULT: tuple[_Row, ...] = (
     ('result_backend_max_retries', float('inf'), 'float', 'How often.'),
     ('result_backend_base_sleep_between_retries_ms', 10, 'int', 'Milliseconds before the first of these tries.'),
     ('result_backend_max_sleep_between_retries_ms', 10000, 'int', 'Milliseconds before the later ones, at most.'),
-)
-
-_STORES: tuple[_Row, ...] = (
+    # -- result stores
     ('cache_backend', None, 'str', 'URL of the cache, where `result_backend` is `cache`.'),
     ('cache_backend_options', {}, 'dict', 'Options for the cache client.'),
     ('database_url', None, 'str', 'URL of the database, where `result_backend` is `database`.'),
@@ -137,17 +186,13 @@ _STORES: tuple[_Row, ...] = (
     ('redis_retry_on_timeout', False, 'bool', 'Whether reading is tried again after that.'),
     ('redis_socket_keepalive', False, 'bool', 'Whether TCP keepalive is on.'),
     ('redis_backend_health_check_interval', None, 'int|float', 'Interval at which idle connections are checked.'),
-)
-
-_SECURITY: tuple[_Row, ...] = (
+    # -- security
     ('security_certificate', None, 'str', 'File of the certificate that signs messages.'),
     ('security_cert_store', None, 'str', 'Files of the certificates that are trusted.'),
     ('security_key', None, 'str', 'File of the private key.'),
     ('security_key_password', None, 'bytes|str', 'Its password.'),
     ('security_digest', 'sha256', 'str', 'Digest of signatures.'),
-)
-
-_TASK: tuple[_Row, ...] = (
+    # -- tasks
     ('task_acks_late', False, 'bool', 'Acknowledge after a task ran, not before.'),
     ('task_acks_on_failure_or_timeout', True, 'bool', 'Acknowledge late tasks also when they fail or time out.'),
     ('task_acks_on_failure', None, 'bool', 'The same for failures only.'),
@@ -188,9 +233,7 @@ _TASK: tuple[_Row, ...] = (
     ('task_store_errors_even_if_ignored', False, 'bool', 'Whether errors are kept where results are not.'),
     ('task_track_started', False, 'bool', "Whether a task's start is kept as state STARTED."),
     ('task_allow_error_cb_on_chord_header', False, 'bool', "Whether a chord's errbacks are set on its header too."),
-)
-
-_WORKER: tuple[_Row, ...] = (
+    # -- workers
     ('worker_agent', None, 'class', 'Bootstep class of an agent that runs beside the consumer.'),
     ('worker_autoscaler', 'canvaslite.worker.autoscale:Autoscaler', 'class', 'Class that grows and shrinks the pool.'),
     ('worker_cancel_long_running_tasks_on_connection_loss', False, 'bool',
@@ -229,26 +272,18 @@ _WORKER: tuple[_Row, ...] = (
     ('worker_timer', None, 'class', 'Class of the timer.'),
     ('worker_timer_precision', 1.0, 'float', 'How late the timer may be.'),
     ('worker_detect_quorum_queues', True, 'bool', 'Whether quorum queues are prefetched from as they need.'),
-)
-
-#: What the command line takes where an option is not given, for each of its long-running commands.
-_PROCESS: tuple[_Row, ...] = tuple(
-    (f'{program}_{name}', None, kind, meaning)
-    for program in ('worker', 'beat', 'events')
-    for name, kind, meaning in (
+    # -- what the command line takes where an option is not given, for each of its long-running commands
+    *((f'{program}_{name}', None, kind, meaning) for program in ('worker', 'beat', 'events')
+      for name, kind, meaning in (
         ('logfile', 'str', 'File of its log.'),
         ('pidfile', 'str', 'File with its process id.'),
         ('uid', 'str|int', 'User that it runs as.'),
         ('gid', 'str|int', 'Group that it runs as.'),
         ('umask', 'str|int', 'Its umask, in octal where it is text.'),
-        ('executable', 'str', 'Python that runs it.'),
-    )
+        ('executable', 'str', 'Python that runs it.'))),
 )
-
-_GROUPS = (_GENERAL, _BEAT, _BROKER, _EVENTS_AND_CONTROL, _RESULT, _STORES, _SECURITY, _TASK, _WORKER, _PROCESS)
 #: Every setting by name.
-SETTINGS: dict[str, Setting] = {row[0]: Setting(*row) for group in _GROUPS for row in group}
-DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
+SETTINGS: dict[str, Setting] = {row[0]: Setting(*row) for row in _ROWS}
 
 #: First words of Celery's settings for result stores that canvaslite does not have.
 FOREIGN_PREFIXES = ('arangodb_', 'azureblockblob_', 'cassandra_', 'cosmosdbsql_', 'couchbase_', 'couchdb_', 'dynamodb_',

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, tzinfo
 from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from canvaslite import current
-from canvaslite.app.sending import send_by_name
-from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.canvas import signature
+from canvaslite.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
+from canvaslite.utils.callers import user_stacklevel
 from canvaslite.utils.imports import instantiate, symbol_by_name
-from canvaslite.utils.time import timezone, utc_now
+from canvaslite.utils.time import UTC, local_timezone
+from canvaslite.utils.uuid import uuid
 
 __all__ = ('Services',)
 
@@ -35,9 +39,9 @@ class Services:
     backend_cls: Any = None
 
     # What the application has.
-    main: str | None
     conf: Any
     on_after_fork: Any
+    _tasks: Any
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -113,20 +117,36 @@ class Services:
                   add_to_parent: bool = True, **options: Any) -> Any:
         """Send the task called `name`, which need not be known here; returns its `AsyncResult`.
 
-        `options` are those of `Task.apply_async`.
+        `options` are those of `Task.apply_async`. A task of that name in the registry gives the options that are not
+        given; the app is not finalized for it.
         """
-        return send_by_name(self, name, args, kwargs, options, producer=producer or publisher, router=router,
-                            route_name=route_name, result_cls=result_cls, add_to_parent=add_to_parent)
+        if self.conf.task_always_eager:
+            warnings.warn(AlwaysEagerIgnored('task_always_eager has no effect on send_task'),
+                          stacklevel=user_stacklevel())
+        task = self._tasks.get(name)
+        if task is not None:
+            options = {**task._get_exec_options(), **options}
+        if router is not None or route_name is not None:
+            options = (router or self.amqp.router).route(options, route_name or name, args, kwargs, task)
+        options['task_id'] = task_id = options.get('task_id') or uuid()
+        ignored = options.get('ignore_result')
+        producer = producer or publisher
+        if not ignored:
+            self.backend.on_task_call(producer, task_id)
+        self.publisher.publish(name, args, kwargs, options, task=task, producer=producer)
+        result = (result_cls or self.AsyncResult)(task_id)
+        result.ignored = ignored
+        parent = current.get_current_worker_task() if add_to_parent else None
+        if parent is not None:
+            parent.add_trail(result)
+        return result
 
     # -- results ------------------------------------------------------------------------------------------
 
     @property
     def backend(self) -> Any:
         """The result store; one for each thread where it cannot be shared."""
-        if self._backend_cache is not None:
-            return self._backend_cache
-        found = getattr(self._local, 'backend', None)
-        return self._make_backend() if found is None else found
+        return self._backend_cache or getattr(self._local, 'backend', None) or self._make_backend()
 
     def _make_backend(self) -> Any:
         with self._backend_mutex:
@@ -164,11 +184,7 @@ class Services:
     def signature(self, *args: Any, **kwargs: Any) -> Any:
         """A signature of this app; arguments as for `canvaslite.signature`."""
         kwargs['app'] = self
-        return self._canvas.signature(*args, **kwargs)
-
-    @cached_property
-    def _canvas(self) -> Any:
-        return symbol_by_name('canvaslite.canvas')
+        return signature(*args, **kwargs)
 
     def subclass_with_self(self, Class: Any, name: str | None = None, attribute: str = 'app',
                            reverse: str | None = None, keep_reduce: bool = False, **attributes: Any) -> Any:
@@ -235,19 +251,19 @@ class Services:
         """
         name = self.conf.timezone
         if not name:
-            return timezone.utc if self.conf.enable_utc else timezone.local
+            return UTC if self.conf.enable_utc else local_timezone()
         try:
-            return timezone.get_timezone(name)
+            return ZoneInfo(name) if isinstance(name, str) else name
         except (KeyError, ValueError) as exc:
             raise ImproperlyConfigured(f"setting 'timezone': there is no time zone {name!r} here") from exc
 
     def now(self) -> datetime:
         """The time, in the app's time zone."""
-        return utc_now().astimezone(self.timezone)
+        return datetime.now(self.timezone)
 
     def uses_utc_timezone(self) -> bool:
         """Whether the app's time zone is UTC."""
-        return self.timezone == timezone.utc
+        return self.timezone == UTC
 
     @cached_property
     def oid(self) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from pprint import pformat
 from typing import Any
 
-from canvaslite.app.defaults import DEFAULTS, SETTINGS
+from canvaslite.app.defaults import SETTINGS
 from canvaslite.app.names import nearest_name, setting_name, warn_of_unknown
-from canvaslite.app.values import check_value
+from canvaslite.app.sources import prefix_of
 from canvaslite.utils.redact import censor
-from canvaslite.utils.text import pretty
 
 __all__ = ('Settings',)
 
@@ -49,18 +49,13 @@ class Settings(MutableMapping[str, Any]):
 
     def __init__(self, load: Callable[[], Mapping[str, Any]] = dict, after: Callable[[], None] | None = None,
                  namespace: str | None = None, changes: Mapping[str, Any] | None = None) -> None:
-        store = object.__setattr__
-        store(self, '_load', load)
-        store(self, '_after', after)
-        store(self, '_observers', [])
-        store(self, '_loading', False)
-        store(self, '_lock', threading.RLock())
-        store(self, '_added', [])
-        store(self, '_changes', {})
-        store(self, '_defaults', {name: _own(default) for name, default in DEFAULTS.items()})
-        store(self, '_source', None)
-        store(self, '_prefix', '')
-        self.set_namespace(namespace)
+        own = {name: copy.copy(setting.default) for name, setting in SETTINGS.items()}
+        attributes: Layer = {
+            '_load': load, '_after': after, '_observers': [], '_loading': False, '_lock': threading.RLock(),
+            '_added': [], '_changes': {}, '_defaults': own, '_source': None, '_prefix': prefix_of(namespace),
+        }
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
         self.update(changes or {})
 
     # -- reading ------------------------------------------------------------------------------------------
@@ -100,19 +95,9 @@ class Settings(MutableMapping[str, Any]):
         self._read()
         return len(self.__dict__)
 
-    def first(self, *keys: str) -> Any:
-        """The first of these settings that is not None."""
-        return next((value for value in map(self.get, keys) if value is not None), None)
-
-    def get_by_parts(self, *parts: str) -> Any:
-        """The setting whose name is `parts` joined: ``get_by_parts('worker', 'pool')``."""
-        return self['_'.join(part for part in parts if part)]
-
     def value_set_for(self, key: str) -> bool:
         """Whether anybody set this setting, be it to its default."""
-        self._read()
-        name = self._name(key)
-        return any(name in layer for layer in self._layers())
+        return self._name(key) in self.without_defaults()
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -120,18 +105,12 @@ class Settings(MutableMapping[str, Any]):
         self[name] = value
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._put(self._changes, key, value)
-        if self._source is not None:
-            self._merge()
+        self.update({key: value})
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set settings from a mapping, from pairs, from keyword arguments."""
-        changes: Layer = {}
-        for key, value in dict(*args, **kwargs).items():
-            self._put(changes, key, value)
-        self._changes.update(changes)
-        if self._source is not None:
-            self._merge()
+        self._changes.update(self._checked(dict(*args, **kwargs)))
+        self._merge()
 
     def __delattr__(self, name: str) -> None:
         try:
@@ -142,8 +121,7 @@ class Settings(MutableMapping[str, Any]):
     def __delitem__(self, key: str) -> None:
         """Take back what the program set; the configuration source or the default is in effect again."""
         del self._changes[self._name(key)]
-        if self._source is not None:
-            self._merge()
+        self._merge()
 
     def pop(self, key: str, *default: Any) -> Any:
         """Take back what the program set, and return it."""
@@ -157,27 +135,26 @@ class Settings(MutableMapping[str, Any]):
     def clear(self) -> None:
         """Take back all that the program set."""
         self._changes.clear()
-        if self._source is not None:
-            self._merge()
+        self._merge()
 
     def add_defaults(self, values: Any) -> None:
         """Add values that are weaker than what the program set, and stronger than the configuration source."""
-        layer: Layer = {}
-        for key, value in dict(values).items():
-            self._put(layer, key, value)
-        self._added.insert(0, layer)
-        if self._source is not None:
-            self._merge()
+        self._added.insert(0, self._checked(dict(values)))
+        self._merge()
 
-    def _put(self, layer: Layer, key: str, value: Any, warn: bool = True) -> None:
-        name = self._name(key)
-        if name in SETTINGS:
-            layer[name] = check_value(SETTINGS[name], value)
-            return
-        if warn:
-            warn_of_unknown(name)
-        if not hasattr(type(self), name):  # ``conf.update = 1`` must not take the method away
-            layer[name] = value
+    def _checked(self, values: Mapping[str, Any], warn: bool = True) -> Layer:
+        """`values` by their settings' names, as these keep them; others are warned of and kept."""
+        layer: Layer = {}
+        for key, value in values.items():
+            name = self._name(key)
+            if name in SETTINGS:
+                layer[name] = SETTINGS[name].check(value)
+                continue
+            if warn:
+                warn_of_unknown(name)
+            if not hasattr(type(self), name):  # ``conf.update = 1`` must not take the method away
+                layer[name] = value
+        return layer
 
     # -- layers -------------------------------------------------------------------------------------------
 
@@ -204,7 +181,7 @@ class Settings(MutableMapping[str, Any]):
 
     def set_namespace(self, namespace: str | None) -> None:
         """Accept settings as ``NAMESPACE_NAME`` as well."""
-        object.__setattr__(self, '_prefix', f'{namespace.rstrip("_")}_' if namespace else '')
+        object.__setattr__(self, '_prefix', prefix_of(namespace))
 
     def _read(self) -> Layer | None:
         """Load if needed. What is known so far, where loading itself asks for a setting; else None."""
@@ -224,30 +201,34 @@ class Settings(MutableMapping[str, Any]):
     def _load_source(self) -> None:
         object.__setattr__(self, '_loading', True)
         try:
-            source: Layer = {}
-            for key, value in self._load().items():
-                self._put(source, key, value, warn=False)  # the source's reader knows what to warn of
-            object.__setattr__(self, '_source', source)
+            # The source's reader knows what to warn of.
+            object.__setattr__(self, '_source', self._checked(self._load(), warn=False))
         finally:
             object.__setattr__(self, '_loading', False)
         self._merge()
 
-    def _layers(self) -> Iterable[Layer]:
-        """From the strongest to the weakest, without the defaults."""
-        return (self._changes, *self._added, self._source or {})
-
     def _merge(self) -> None:
-        values = dict(self._defaults)
-        for layer in reversed(tuple(self._layers())):
-            values.update(layer)
-        _apply_environment(values)
-        _derive(values)
+        if self._source is None:
+            return
+        values = {**self._defaults, **self._set_by_anybody()}
+        for variable, name in _ENVIRONMENT.items():
+            if os.environ.get(variable):
+                values[name] = os.environ[variable]
+        for name, other in _FOLLOWING.items():
+            if values[name] is None or (values[name] == '' and name.startswith('broker_')):
+                values[name] = values[other]
         # Never cleared: another thread may be reading.
         self.__dict__.update(values)
         for name in self.__dict__.keys() - values.keys():
             del self.__dict__[name]
         for observer in self._observers:
             observer()
+
+    def _set_by_anybody(self) -> Layer:
+        found = dict(self._source or {})
+        for layer in (*reversed(self._added), self._changes):
+            found.update(layer)
+        return found
 
     def bind_to(self, callback: Callable[[], None]) -> None:
         """Call `callback` after settings changed: for who keeps something that was made from them."""
@@ -265,10 +246,7 @@ class Settings(MutableMapping[str, Any]):
     def without_defaults(self) -> Layer:
         """What anybody set."""
         self._read()
-        found: Layer = {}
-        for layer in reversed(tuple(self._layers())):
-            found.update(layer)
-        return found
+        return self._set_by_anybody()
 
     def table(self, with_defaults: bool = False, censored: bool = True) -> Layer:
         """The settings as a dict, secrets masked unless `censored` is false."""
@@ -277,8 +255,7 @@ class Settings(MutableMapping[str, Any]):
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """The settings as text for people, one ``name: value`` a line."""
-        return '\n'.join(f'{name}: {pretty(value, width=50)}'
-                         for name, value in self.table(with_defaults, censored).items())
+        return '\n'.join(f'{name}: {pformat(value)}' for name, value in self.table(with_defaults, censored).items())
 
     def copy(self) -> Settings:
         """Settings of the same values that can be changed apart."""
@@ -306,23 +283,8 @@ _ENVIRONMENT = {
     'CELERY_BROKER_WRITE_URL': 'broker_write_url',
     'CELERY_RESULT_BACKEND': 'result_backend',
 }
-
-
-def _apply_environment(values: Layer) -> None:
-    for variable, name in _ENVIRONMENT.items():
-        if os.environ.get(variable):
-            values[name] = os.environ[variable]
-
-
-def _derive(values: Layer) -> None:
-    """Settings whose default is another setting's value."""
-    values['broker_url'] = values['broker_url'] if values['broker_url'] is not None else values['broker_host']
-    values['broker_read_url'] = values['broker_read_url'] or values['broker_url']
-    values['broker_write_url'] = values['broker_write_url'] or values['broker_url']
-    for name in ('task_default_exchange', 'task_default_routing_key'):
-        if values[name] is None:
-            values[name] = values['task_default_queue']
-
-
-def _own(default: Any) -> Any:
-    return copy.copy(default) if isinstance(default, dict) else default
+#: Settings whose default is another setting's value.
+_FOLLOWING = {
+    'broker_url': 'broker_host', 'broker_read_url': 'broker_url', 'broker_write_url': 'broker_url',
+    'task_default_exchange': 'task_default_queue', 'task_default_routing_key': 'task_default_queue',
+}

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
-from canvaslite.app.annotations import resolve_annotations
 from canvaslite.app.eager import apply_locally, apply_through_serializer
 from canvaslite.app.registry import restore_task
 from canvaslite.app.replace import extend_chord, send_replacement
@@ -19,6 +18,8 @@ from canvaslite.context import Context, RunStack
 from canvaslite.current import get_current_app, get_current_worker_task, task_stack
 from canvaslite.exceptions import Ignore, MaxRetriesExceededError, OperationalError
 from canvaslite.result import allow_join_result
+from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.imports import instantiate
 from canvaslite.utils.uuid import uuid
 
 __all__ = ('Context', 'Task')
@@ -102,8 +103,6 @@ class Task:
     request_stack: Any = None
     #: A function of the task's signature that does nothing, to check arguments with.
     __header__: Any = None
-    #: Turns models among the arguments to data, for a task made with ``pydantic=True``.
-    _dump_pydantic_arguments: Any = None
 
     __bound__: bool
     _app: Any = None
@@ -175,9 +174,18 @@ class Task:
 
     @classmethod
     def annotate(cls) -> None:
-        """Set the attributes that ``task_annotations`` gives this task; a name beginning with ``@`` wraps a method."""
-        for attributes in resolve_annotations(cls.app.conf.task_annotations, cls):
-            for name, value in attributes.items():
+        """Set the attributes that ``task_annotations`` gives this task; a name beginning with ``@`` wraps a method.
+
+        An annotation is a mapping of task names (``'*'`` for all) to attributes, or an object (or the qualified name of
+        its class) with ``annotate(task)`` and ``annotate_any()``. For all tasks comes after for this one, as in Celery.
+        """
+        for annotation in maybe_list(cls.app.conf.task_annotations, scalars=(Mapping, str)) or ():
+            if isinstance(annotation, Mapping):
+                found = [annotation.get(cls.name), annotation.get('*')]
+            else:
+                source = instantiate(annotation) if isinstance(annotation, str) else annotation
+                found = [source.annotate(cls), source.annotate_any()]
+            for name, value in (pair for attributes in found for pair in (attributes or {}).items()):
                 if name.startswith('@'):
                     cls.add_around(name[1:], value)
                 else:
@@ -274,8 +282,6 @@ class Task:
             self.__header__(*(args or ()), **(kwargs or {}))
         shadow = shadow or self.shadow_name(args, kwargs, options)
         options = {**self._get_exec_options(), **options}
-        if self._dump_pydantic_arguments is not None and options.get('serializer') != 'pickle':
-            args, kwargs = self._dump_pydantic_arguments(args, kwargs)
         if 'ignore_result' not in options:
             options['ignore_result'] = self.ignore_result
         app = self._get_app()

@@ -10,10 +10,6 @@ __all__ = ('user_stacklevel',)
 def user_stacklevel() -> int:
     """The `stacklevel` with which the caller's `warnings.warn` points at the innermost line outside canvaslite."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and _is_ours(frame.f_globals.get('__name__', '')):
+    while frame.f_back is not None and frame.f_globals.get('__name__', '').partition('.')[0] == 'canvaslite':
         frame, level = frame.f_back, level + 1
     return level
-
-
-def _is_ours(module: str) -> bool:
-    return module == 'canvaslite' or module.startswith('canvaslite.')

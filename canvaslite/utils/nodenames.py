@@ -12,8 +12,7 @@ from kombu import Exchange, Queue
 
 from canvaslite.wire import WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX
 
-__all__ = ('anon_nodename', 'default_nodename', 'gethostname', 'host_format', 'nodename', 'nodesplit',
-           'worker_direct')
+__all__ = ('anon_nodename', 'default_nodename', 'gethostname', 'host_format', 'worker_direct')
 
 
 @lru_cache(maxsize=1)
@@ -27,17 +26,6 @@ def anon_nodename(hostname: str | None = None, prefix: str = 'gen') -> str:
     return f'{prefix}{os.getpid()}@{hostname or gethostname()}'
 
 
-def nodename(name: str, hostname: str) -> str:
-    """The name of the node `name` on `hostname`."""
-    return f'{name}@{hostname}'
-
-
-def nodesplit(name: str) -> tuple[str | None, str]:
-    """The two parts of a node name; the first is None where there is only a host."""
-    first, at, rest = name.partition('@')
-    return (first, rest) if at else (None, first)
-
-
 def host_format(pattern: str, host: str | None = None, name: str | None = None) -> str:
     """`pattern` with ``%h`` (host and domain), ``%n`` (host, or `name`), ``%d`` (domain) and ``%%`` filled in."""
     host = host or gethostname()
@@ -48,8 +36,8 @@ def host_format(pattern: str, host: str | None = None, name: str | None = None) 
 
 def default_nodename(hostname: str | None) -> str:
     """The node name of a worker: `hostname`, which may be a name, a host, ``name@host`` or a pattern of these."""
-    name, host = nodesplit(hostname or '')
-    return host_format(nodename(name or 'celery', host or gethostname()))
+    name, _, host = (hostname or '').rpartition('@')
+    return host_format(f'{name or "celery"}@{host or gethostname()}')
 
 
 def worker_direct(hostname: Any) -> Any:

@@ -10,29 +10,21 @@ import signal
 import sys
 from typing import Any
 
-_setproctitle: Any
-try:
-    import setproctitle as _setproctitle  # type: ignore[import-not-found,no-redef]
-except ImportError:
-    _setproctitle = None
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
-def _prctl(option: int, value: Any) -> bool:
-    if not sys.platform.startswith('linux'):
-        return False
-    with contextlib.suppress(OSError, AttributeError):  # no libc by that name, or a sandbox: a wish, not a need
-        return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0
-    return False
+def _prctl(option: int, value: Any) -> None:
+    if sys.platform.startswith('linux'):
+        with contextlib.suppress(OSError, AttributeError):  # no libc by that name, or a sandbox: a wish, not a need
+            ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def set_process_title(title: str) -> None:
     """Show `title` in ``ps`` and ``top``: all of it with the package setproctitle, else its first 15 characters."""
-    if _setproctitle is not None:
-        _setproctitle.setproctitle(title)
-    else:
+    try:
+        import setproctitle  # type: ignore[import-not-found]  # noqa: PLC0415
+        setproctitle.setproctitle(title)
+    except ImportError:
         _prctl(_PR_SET_NAME, title.encode('utf-8', 'replace')[:15])
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from numbers import Number
 from typing import Any
 
-__all__ = ('represent_args', 'represent_kwargs', 'saferepr')
+__all__ = ('represent_args', 'represent_kwargs', 'saferepr', 'truncate')
 
 #: Types whose own repr is safe, short and what we want to show.
 _PLAIN = frozenset({int, float, bool, type(None), str})
+_NAMES = frozenset({str})
 #: A string longer than this is cut before it is looked at.
 _LONG = 256
 
@@ -25,30 +25,26 @@ def represent_args(args: Any, maxlen: int, maxlevels: int = 3) -> str:
     """`saferepr` of positional arguments."""
     if not args and args.__class__ in (tuple, list):
         return '()' if args.__class__ is tuple else '[]'
-    if len(args) < 64 and _PLAIN.issuperset(map(type, args)):
-        for value in args:
-            if value.__class__ is str and len(value) > _LONG:
-                break
-        else:
-            text = repr(args)
-            if len(text) < maxlen and '\\' not in text and '"' not in text:
-                return text
-    return saferepr(args, maxlen, maxlevels)
+    return _represent_plainly(args, args, maxlen) or saferepr(args, maxlen, maxlevels)
 
 
 def represent_kwargs(kwargs: Any, maxlen: int, maxlevels: int = 3) -> str:
     """`saferepr` of keyword arguments."""
     if not kwargs and kwargs.__class__ is dict:
         return '{}'
-    if len(kwargs) < 64 and kwargs.__class__ is dict and _PLAIN.issuperset(map(type, kwargs.values())):
-        for name, value in kwargs.items():
-            if name.__class__ is not str or (value.__class__ is str and len(value) > _LONG):
-                break
-        else:
-            text = repr(kwargs)
-            if len(text) < maxlen and '\\' not in text and '"' not in text:
-                return text
-    return saferepr(kwargs, maxlen, maxlevels)
+    plainly = kwargs.__class__ is dict and _NAMES.issuperset(map(type, kwargs))
+    return (plainly and _represent_plainly(kwargs, kwargs.values(), maxlen)) or saferepr(kwargs, maxlen, maxlevels)
+
+
+def _represent_plainly(value: Any, members: Any, maxlen: int) -> str | None:
+    """The repr of `value`, where nothing in it needs care and it is short enough."""
+    if len(members) > 64 or not _PLAIN.issuperset(map(type, members)):
+        return None
+    for member in members:
+        if member.__class__ is str and len(member) > _LONG:
+            return None
+    text = repr(value)
+    return text if len(text) < maxlen and '\\' not in text and '"' not in text else None
 
 
 def saferepr(value: Any, maxlen: int | None = None, maxlevels: int | None = 3) -> str:
@@ -90,47 +86,30 @@ class _Writer:
 
     def write_container(self, value: Any, level: int) -> None:
         if not value and isinstance(value, (set, frozenset)):
-            self.write_text(f'{type(value).__name__}()')
-            return
+            return self.write_text(f'{type(value).__name__}()')
         start, end = _brackets(value)
         if self.maxlevels and level >= self.maxlevels:
-            self.write(f'{start}...{end}')
-            return
+            return self.write(f'{start}...{end}')
         if id(value) in self.open:
-            self.write(f'<Recursion on {type(value).__name__} with id={id(value)}>')
-            return
+            return self.write(f'<Recursion on {type(value).__name__} with id={id(value)}>')
         self.write(start)
         self.open.add(id(value))
         try:
-            if isinstance(value, Mapping):
-                self.write_pairs(value, level + 1)
-            else:
-                self.write_members(value, level + 1)
+            for position, member in enumerate(value):
+                if position:
+                    self.write(', ')
+                if isinstance(value, dict):
+                    self.check_space()
+                    self.append(saferepr(member, self.left, self.maxlevels))
+                    self.write(': ')
+                    member = value[member]
+                self.write_value(member, level + 1)
         finally:  # also when the text is full: what was opened is closed
             self.open.discard(id(value))
             self.append(end)
 
-    def write_members(self, members: Iterable[Any], level: int) -> None:
-        separator = ''
-        for member in members:
-            if separator:
-                self.write(separator)
-            self.write_value(member, level)
-            separator = ', '
-
-    def write_pairs(self, mapping: Mapping[Any, Any], level: int) -> None:
-        separator = ''
-        for key, member in mapping.items():
-            if separator:
-                self.write(separator)
-            self.check_space()
-            self.append(saferepr(key, self.left, self.maxlevels))
-            self.write(': ')
-            self.write_value(member, level)
-            separator = ', '
-
     def write_text(self, text: str) -> None:
-        self.write(_cut(text, self.left))
+        self.write(truncate(text, self.left))
 
     def write(self, text: str) -> None:
         self.check_space()
@@ -159,7 +138,7 @@ def _brackets(value: Any) -> tuple[str, str]:
 
 def _quote(value: str | bytes, left: int | None) -> str:
     if isinstance(value, str):
-        escaped = _cut(value, left).replace("'", "\\'")
+        escaped = truncate(value, left).replace("'", "\\'")
         return f"'{escaped}'"
     cut = bool(left) and len(value) > (left or 0)
     shown = value[:left] if cut else value
@@ -170,10 +149,10 @@ def _quote(value: str | bytes, left: int | None) -> str:
     return f"b'{text}{'...' if cut else ''}'"
 
 
-def _cut(text: str, left: int | None) -> str:
-    """The first `left` characters, ending between two words when there is a space."""
-    if left and left > 0 and len(text) >= left:
-        return text[:left].rsplit(' ', 1)[0] + '...'
+def truncate(text: str, maxlen: int | None = 128) -> str:
+    """`text` cut at the last space before `maxlen`; whole where that is None or 0."""
+    if maxlen and maxlen > 0 and len(text) >= maxlen:
+        return text[:maxlen].rsplit(' ', 1)[0] + '...'
     return text
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from canvaslite import Celery
-from canvaslite.app.defaults import DEFAULTS, SETTINGS
+from canvaslite.app.defaults import SETTINGS
 from canvaslite.app.names import _warned
 from canvaslite.app.settings import Settings
 from canvaslite.exceptions import ImproperlyConfigured, UnknownSettingWarning
@@ -43,7 +43,7 @@ def test_a_setting_is_an_attribute_and_a_key() -> None:
     conf = make_app().conf
     assert conf.task_serializer == conf['task_serializer'] == conf.get('task_serializer') == 'json'
     assert 'task_serializer' in conf
-    assert set(DEFAULTS) <= set(conf)
+    assert set(SETTINGS) <= set(conf)
     with pytest.raises(AttributeError, match='task_serializer'):
         conf.task_serialiser
     with pytest.raises(KeyError):
@@ -82,7 +82,7 @@ def test_dicts_of_two_apps_are_not_one_object() -> None:
     one.conf.task_serializer = 'pickle'
     assert one.conf.beat_schedule == {'x': {'task': 't'}}
     assert two.conf.beat_schedule == {}
-    assert DEFAULTS['beat_schedule'] == {}
+    assert SETTINGS['beat_schedule'].default == {}
 
 
 def test_added_defaults_are_weaker_than_changes_and_stronger_than_the_source() -> None:

@@ -44,11 +44,7 @@ def test_attributes_are_set_on_the_target() -> None:
     assert target.x == 1
 
 
-def test_containers_and_numbers() -> None:
-    items: Any = Proxy(lambda: [1, 2, 3])
-    assert (len(items), items[0], list(items), 2 in items, items + [4]) == (3, 1, [1, 2, 3], True, [1, 2, 3, 4])
-    number: Any = Proxy(lambda: 3)
-    assert number + 1 == 4 and number > 2 and int(number) == 3 and -number == -3
+def test_a_proxy_is_as_true_as_its_target() -> None:
     assert not Proxy(lambda: None)
     assert not Proxy(list)
 
