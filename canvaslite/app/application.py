@@ -17,8 +17,8 @@ import kombu
 from canvaslite import current, signals
 from canvaslite.app import declare, sources
 from canvaslite.app.builtins import add_builtin_tasks
+from canvaslite.app.declare import TaskRegistry
 from canvaslite.app.discovery import Discovery, import_modules
-from canvaslite.app.registry import TaskRegistry
 from canvaslite.app.services import Services
 from canvaslite.app.settings import Settings
 from canvaslite.exceptions import ImproperlyConfigured

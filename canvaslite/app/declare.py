@@ -15,12 +15,12 @@ from typing import Any
 
 from canvaslite.app.retry import add_autoretry_behaviour
 from canvaslite.current import active_apps, connect_on_app_finalize, get_current_app
-from canvaslite.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured
+from canvaslite.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, InvalidTaskError, NotRegistered
 from canvaslite.utils.callers import user_stacklevel
 from canvaslite.utils.imports import qualname
 from canvaslite.utils.proxies import PromiseProxy, Proxy
 
-__all__ = ('declare_task', 'generate_task_name', 'make_task', 'register_task', 'shared_task')
+__all__ = ('TaskRegistry', 'declare_task', 'generate_task_name', 'make_task', 'register_task', 'shared_task')
 
 
 def generate_task_name(app: Any, name: str, module_name: str | None) -> str:
@@ -44,6 +44,28 @@ def declare_task(app: Any, fun: Callable[..., Any], /, shared: bool = True, filt
     else:
         task = app._task_from_fun(fun, **options)
     return filter(task) if filter else task
+
+
+class TaskRegistry(dict[str, Any]):
+    """Tasks by name, as ``app.tasks``."""
+
+    NotRegistered = NotRegistered
+
+    def __missing__(self, name: str) -> Any:
+        raise self.NotRegistered(name)
+
+    def register(self, task: Any) -> None:
+        """Add a task; a class is instantiated first. Raises `InvalidTaskError` where it has no name."""
+        task = task() if inspect.isclass(task) else task
+        if task.name is None:
+            raise InvalidTaskError(f'Task class {type(task).__name__!r} must specify .name attribute')
+        self[task.name] = task
+
+    def unregister(self, name: Any) -> None:
+        """Remove a task, given itself or its name. Raises `NotRegistered` where there is none."""
+        name = getattr(name, 'name', name)
+        if self.pop(name, None) is None:
+            raise self.NotRegistered(name)
 
 
 class SharedDeclaration:

@@ -10,10 +10,10 @@ from canvaslite import states
 from canvaslite.context import Context
 from canvaslite.current import task_stack
 from canvaslite.exceptions import Retry
-from canvaslite.execution.outcome import Outcome
 from canvaslite.execution.run import STATE_OF, PreparedTask, Run
 from canvaslite.execution.tracer import trace
 from canvaslite.result import EagerResult, denied_join_result
+from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.nodenames import gethostname
 from canvaslite.utils.uuid import uuid
 
@@ -29,7 +29,8 @@ def apply_locally(task: Any, args: Any = None, kwargs: Any = None, *, throw: boo
     if isinstance(outcome.value, Retry) and outcome.value.sig is not None:
         again: EagerResult = outcome.value.sig.apply(retries=(retries or 0) + 1)
         return again
-    return eager_result(task, request, outcome)
+    state = STATE_OF[outcome.kind] or states.FAILURE
+    return EagerResult(str(request.id), outcome.value, state, traceback=outcome.traceback, name=task.name)
 
 
 def apply_through_serializer(task: Any, app: Any, args: Any, kwargs: Any, task_id: str | None = None,
@@ -62,8 +63,8 @@ def make_request(task: Any, args: Any, kwargs: Any, retries: int, options: dict[
         'logfile': options.get('logfile'),
         'loglevel': options.get('loglevel') or 0,
         'hostname': gethostname(),
-        'callbacks': _listed(options.get('link')),
-        'errbacks': _listed(options.get('link_error')),
+        'callbacks': maybe_list(options.get('link')),
+        'errbacks': maybe_list(options.get('link_error')),
         'headers': options.get('headers'),
         'timelimit': None if limits == (None, None) else list(limits),
         'ignore_result': options.get('ignore_result', task.ignore_result),
@@ -71,19 +72,6 @@ def make_request(task: Any, args: Any, kwargs: Any, retries: int, options: dict[
                           'routing_key': options.get('routing_key'), 'priority': options.get('priority')},
     })
     if 'stamped_headers' in options:
-        names = _listed(options['stamped_headers']) or []
-        request.stamped_headers = names
-        request.stamps = {name: _listed(options.get(name, [])) for name in names}
+        request.stamped_headers = list(maybe_list(options['stamped_headers']) or ())
+        request.stamps = {name: maybe_list(options.get(name, [])) for name in request.stamped_headers}
     return request
-
-
-def eager_result(task: Any, request: Context, outcome: Outcome) -> EagerResult:
-    """The result that says how an eager run ended."""
-    state = STATE_OF[outcome.kind] or states.FAILURE
-    return EagerResult(str(request.id), outcome.value, state, traceback=outcome.traceback, name=task.name)
-
-
-def _listed(value: Any) -> list[Any] | None:
-    if value is None:
-        return None
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -7,6 +7,7 @@ from typing import Any
 from canvaslite import wire
 from canvaslite.canvas import _chain, group, signature
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.utils.functional import maybe_list
 
 
 def send_replacement(task: Any, sig: Any) -> Any:
@@ -46,13 +47,13 @@ def with_one_result(app: Any, sig: Any) -> Any:
 
 def inherit_links(sig: Any, request: Any) -> None:
     """Link to `sig` what was linked to the current run."""
-    for callback in _listed(request.callbacks):
+    for callback in maybe_list(request.callbacks) or ():
         sig.link(callback)
-    for errback in _listed(request.errbacks):
+    for errback in maybe_list(request.errbacks) or ():
         sig.link_error(errback)
     if isinstance(sig, _chain) and 'link' in sig.options:
         # They belong to the chain's last task: more steps may be added behind it.
-        sig.tasks[-1].options.setdefault('link', []).extend(_listed(sig.options.pop('link')))
+        sig.tasks[-1].options.setdefault('link', []).extend(maybe_list(sig.options.pop('link')) or ())
 
 
 def extend_chord(task: Any, sig: Any, lazy: bool) -> Any:
@@ -63,9 +64,3 @@ def extend_chord(task: Any, sig: Any, lazy: bool) -> Any:
     sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id)
     task.backend.add_to_chord(request.group, sig.freeze())
     return sig if lazy else sig.delay()
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]

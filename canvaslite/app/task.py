@@ -6,10 +6,10 @@ import sys
 import types
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from importlib import import_module
 from typing import Any, ClassVar
 
 from canvaslite.app.eager import apply_locally, apply_through_serializer
-from canvaslite.app.registry import restore_task
 from canvaslite.app.replace import extend_chord, send_replacement
 from canvaslite.app.retry import retry_task, sign_again
 from canvaslite.backends.base import Backend
@@ -112,21 +112,11 @@ class Task:
 
     #: Attributes that take the value of a setting if they are None.
     from_config: ClassVar[tuple[tuple[str, str], ...]] = (
-        ('serializer', 'task_serializer'),
-        ('rate_limit', 'task_default_rate_limit'),
-        ('priority', 'task_default_priority'),
-        ('time_limit', 'task_time_limit'),
-        ('soft_time_limit', 'task_soft_time_limit'),
-        ('track_started', 'task_track_started'),
-        ('acks_late', 'task_acks_late'),
-        ('acks_on_failure_or_timeout', 'task_acks_on_failure_or_timeout'),
-        ('acks_on_failure', 'task_acks_on_failure'),
-        ('acks_on_timeout', 'task_acks_on_timeout'),
-        ('reject_on_worker_lost', 'task_reject_on_worker_lost'),
-        ('retry_on_worker_lost', 'task_retry_on_worker_lost'),
-        ('ignore_result', 'task_ignore_result'),
-        ('store_eager_result', 'task_store_eager_result'),
-        ('store_errors_even_if_ignored', 'task_store_errors_even_if_ignored'),
+        ('rate_limit', 'task_default_rate_limit'), ('priority', 'task_default_priority'),
+        *((name, f'task_{name}') for name in (
+            'serializer', 'time_limit', 'soft_time_limit', 'track_started', 'acks_late', 'acks_on_failure_or_timeout',
+            'acks_on_failure', 'acks_on_timeout', 'reject_on_worker_lost', 'retry_on_worker_lost', 'ignore_result',
+            'store_eager_result', 'store_errors_even_if_ignored')),
     )
 
     # -- belonging to an app ----------------------------------------------------------------------------------
@@ -134,7 +124,8 @@ class Task:
     @classmethod
     def bind(cls, app: Any) -> Any:
         """Make this a task of `app`: take the settings' values for what is not set."""
-        was_bound, cls.__bound__ = cls._is_bound(), True
+        # A subclass of a bound class is not bound by that: it must have a request stack of its own.
+        was_bound, cls.__bound__ = '__bound__' in cls.__dict__, True
         cls._app = app
         cls._exec_options = None
         if cls.typing is None:
@@ -142,21 +133,14 @@ class Task:
         for attribute, setting in cls.from_config:
             if getattr(cls, attribute, None) is None:
                 setattr(cls, attribute, app.conf[setting])
-        either = cls.acks_on_failure_or_timeout is not False
-        if cls.acks_on_failure is None:
-            cls.acks_on_failure = either
-        if cls.acks_on_timeout is None:
-            cls.acks_on_timeout = either
+        for attribute in ('acks_on_failure', 'acks_on_timeout'):
+            if getattr(cls, attribute) is None:
+                setattr(cls, attribute, cls.acks_on_failure_or_timeout is not False)
         if not was_bound:
             cls.annotate()
             cls.request_stack = RunStack()
         cls.on_bound(app)
         return app
-
-    @classmethod
-    def _is_bound(cls) -> bool:
-        # A subclass of a bound class is not bound by that: it must have a request stack of its own.
-        return '__bound__' in cls.__dict__
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
@@ -166,7 +150,7 @@ class Task:
     def _get_app(cls) -> Any:
         if cls._app is None:
             cls._app = get_current_app()
-        if not cls._is_bound():
+        if '__bound__' not in cls.__dict__:
             cls.bind(cls._app)
         return cls._app
 
@@ -240,13 +224,8 @@ class Task:
         """The run in progress in this thread, as the task sees it."""
         request: Context | None = self.request_stack.top
         if request is None:
-            if self._default_request is None:
-                self._default_request = Context()
-            request = self._default_request
+            request = self._default_request = self._default_request or Context()
         return request
-
-    def _get_request(self) -> Context:
-        return self.request
 
     def push_request(self, *args: Any, **kwargs: Any) -> None:
         """Begin a run within the current one, which it is like but for the attributes given."""
@@ -318,16 +297,12 @@ class Task:
             self._exec_options = {name: value for name, value in values.items() if value is not None}
         return self._exec_options
 
-    def apply(self, args: Any = None, kwargs: Any = None, link: Any = None, link_error: Any = None,
-              task_id: str | None = None, retries: int | None = None, throw: bool | None = None,
-              logfile: str | None = None, loglevel: int | None = None, headers: dict[str, Any] | None = None,
-              **options: Any) -> Any:
+    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run the task here, as a worker would, and return the `EagerResult` of it.
 
-        `throw`: raise the task's errors (default: ``task_eager_propagates``).
+        `options` are those of `apply_async`, and `throw`: raise the task's errors (default: ``task_eager_propagates``).
         """
-        return apply_locally(self, args, kwargs, link=link, link_error=link_error, task_id=task_id, retries=retries,
-                             throw=throw, logfile=logfile, loglevel=loglevel, headers=headers, **options)
+        return apply_locally(self, args, kwargs, **options)
 
     def shadow_name(self, args: Any, kwargs: Any, options: dict[str, Any]) -> str | None:
         """The name to show in logs and monitors in place of the task's own; None for its own. To be overridden."""
@@ -459,9 +434,11 @@ class Task:
 
     def __repr__(self) -> str:
         app = self._app
-        if app is None:
-            return f'<unbound {type(self).__name__}>'
-        return f'<@task: {self.name} of {app.main or "__main__"} at {id(app):#x}>'
+        return f'<@task: {self.name} of {app.main or "__main__"} at {id(app):#x}>' if app else '<unbound task>'
 
 
-BaseTask = Task
+def restore_task(name: str, module: str | None = None) -> Any:
+    """The current app's task of that name: what a pickled task is unpickled with."""
+    if module:
+        import_module(module)
+    return get_current_app().tasks[name]
