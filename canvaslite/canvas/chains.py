@@ -239,10 +239,12 @@ class _chain(Signature):
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run all steps in this process; returns the `EagerResult` of the last."""
         options = {**self['options'], **options}
-        link = options.pop('link', None)
+        link, task_id = options.pop('link', None), options.pop('task_id', None)
         steps = lay_out(self['kwargs']['tasks'], bind(Signature.from_dict, app=self._app), copy=True, split=False)[::-1]
         if link and steps:
             steps[-1].link_when_applied(link)
+        if task_id and steps and steps[-1].KIND == 'task':
+            steps[-1].id = task_id
         last: Any = None
         for step in steps:
             given = ((*(args or ()), *self['args']), kwargs) if last is None else ((_value_of(last),), None)

@@ -203,7 +203,10 @@ class _chord(Signature):
         root_id = body['options'].get('root_id')
         _ready_to_run(header)
         _ready_to_run(body)
-        result = body.freeze(task_id or uuid(), group_id=group_id, root_id=root_id)
+        # A body that is part of another chord is counted there: its end is, where it is a canvas.
+        outer = {name: body['options'][name] for name in ('chord', 'group_index') if name in body['options']}
+        result = body.freeze(task_id or uuid(), group_id=body['options'].get('group_id') or group_id, root_id=root_id,
+                             **outer)
         header_args = header._freeze_group_tasks(group_id=group_id, chord=body, root_id=root_id)
         if header['kwargs']['tasks']:
             body['chord_size'] = count_parts(header)

@@ -15,8 +15,8 @@ from typing import Any
 
 from canvaslite.canvas.steps import ends_in_group, is_empty_group, is_signature, make_chord, unroll_groups
 
-__all__ = ('Freezing', 'drive', 'lay_out', 'freezing_steps', 'freezing_members', 'flatten_members', 'bind_end',
-           'first_ancestor')
+__all__ = ('Freezing', 'drive', 'lay_out', 'freezing_steps', 'freezing_members', 'flatten_members', 'lead_into',
+           'bind_end', 'first_ancestor')
 
 Freezing = Generator[Any, Any, Any]
 
@@ -36,7 +36,7 @@ def lay_out(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, spli
     reversed_steps: list[Any] = []
     for step in reversed(flat):
         if reversed_steps and ends_in_group(step):
-            step = _lead_into(step, reversed_steps.pop())
+            step = lead_into(step, reversed_steps.pop())
         reversed_steps.append(step)
     return reversed_steps
 
@@ -76,19 +76,22 @@ def _split_body(chord: Any) -> list[Any] | None:
     return rest
 
 
-def _lead_into(step: Any, following: Any) -> Any:
-    """`step`, whose value is the list of a group, with `following` run once on that list instead of on each member."""
+def lead_into(step: Any, following: Any) -> Any:
+    """`step`, which ends in a group (`ends_in_group`), with `following` run once, on the list of that group.
+
+    A group of one is a list here too.
+    """
     step = step.group() if step.KIND == 'chunks' else step
     if step.KIND == 'group':
         chord = make_chord(step, following)
         chord['kwargs']['header'] = step  # the group itself, so that its id and its members' are fixed in it
         return chord
     if step.KIND == 'chord':
-        return step.with_body(_lead_into(step.body, following), keep_header=True)
+        return step.with_body(lead_into(step.body, following), keep_header=True)
     *before, last = step['kwargs']['tasks']
     while is_empty_group(last):
         *before, last = before
-    return step.with_steps([*before, _lead_into(unroll_groups(last), following)])
+    return step.with_steps([*before, lead_into(unroll_groups(last), following)])
 
 
 def drive(freezing: Freezing) -> Any:

@@ -47,6 +47,13 @@ def test_task_id_of_a_chain_or_chord_is_that_of_its_result(app: Celery, s: S, qu
     assert chord([s('a')], s('b')).apply_async(task_id='two').id == 'two'
 
 
+def test_task_id_of_a_chain_run_in_place_is_that_of_its_last_step(s: S) -> None:
+    result = chain(s('a'), s('b')).apply(task_id='one')
+
+    assert result.id == 'one'
+    assert result.parent.id != 'one'
+
+
 @pytest.mark.parametrize('header, parts', [
     (lambda s: [s('a'), s('b')], 2),
     (lambda s: [chain(s('a'), s('b')), group(s('c'), s('d'))], 3),
