@@ -18,13 +18,13 @@ from canvaslite import current, signals
 from canvaslite.app import declare, sources
 from canvaslite.app.builtins import add_builtin_tasks
 from canvaslite.app.declare import TaskRegistry
-from canvaslite.app.discovery import Discovery, import_modules
+from canvaslite.app.discovery import Discovery
 from canvaslite.app.services import Services
 from canvaslite.app.settings import Settings
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.signals import Signal
 from canvaslite.utils.functional import head_from_fun, maybe_list
-from canvaslite.utils.imports import symbol_by_name
+from canvaslite.utils.imports import import_from_cwd, symbol_by_name
 from canvaslite.utils.proxies import maybe_evaluate
 from canvaslite.utils.redact import mask_url
 from canvaslite.version import __version__
@@ -83,7 +83,6 @@ class Celery(Services):
         given = {'broker_url': broker, 'result_backend': backend, 'include': include, **settings}
         self.conf.update({**(changes or {}), **{name: value for name, value in given.items() if value is not None}})
         self._prepare_tasks(tasks)
-        self._prepare_signals()
         if set_as_current:
             self.set_current()
             if current.default_app() is None:
@@ -100,24 +99,20 @@ class Celery(Services):
         self._preconf: dict[str, Any] = {}
         #: The settings; read when one of them is first asked for.
         self.conf = Settings(self._load_config, self._configure, namespace)
-
-    def _prepare_tasks(self, tasks: Mapping[str, Any] | None) -> None:
-        registry = symbol_by_name(self.registry_cls)
-        self._tasks: TaskRegistry = tasks if isinstance(tasks, TaskRegistry) else registry(tasks or {})
-        self.finalized = False
-        #: Becomes true after `finalized`: between the two another thread would not see all tasks.
-        self._tasks_are_made = False
-        #: Task names of which it was said already that they are given twice.
-        self.duplicate_names: set[str] = set()
-        self._finalize_mutex = threading.RLock()
-        self._pending: deque[Any] = deque()
-
-    def _prepare_signals(self) -> None:
-        if self.on_configure is None:
-            self.on_configure = Signal(name='app.on_configure')
+        self.on_configure = self.on_configure or Signal(name='app.on_configure')
         self.on_after_configure = Signal({'source'}, name='app.on_after_configure')
         self.on_after_finalize = Signal(name='app.on_after_finalize')
         self.on_after_fork = Signal(name='app.on_after_fork')
+
+    def _prepare_tasks(self, tasks: Mapping[str, Any] | None) -> None:
+        self._tasks = tasks if isinstance(tasks, TaskRegistry) else symbol_by_name(self.registry_cls)(tasks or {})
+        self._pending: deque[Any] = deque()
+        self.finalized = False
+        #: Becomes true after `finalized`: between the two another thread would not see all tasks.
+        self._tasks_are_made = False
+        self._finalize_mutex = threading.RLock()
+        #: Task names of which it was said already that they are given twice.
+        self.duplicate_names: set[str] = set()
 
     def on_init(self) -> None:
         """Called at the end of the constructor; for subclasses."""
@@ -155,10 +150,6 @@ class Celery(Services):
         if args:
             raise TypeError(f'@task() takes a function, or options by name; got {args[0]!r}')
         return partial(declare.declare_task, self, **options)
-
-    def postpone(self, task: Any) -> None:
-        """Have a proxy of a task evaluated when the app is finalized."""
-        self._pending.append(task)
 
     def _task_from_fun(self, fun: Callable[..., Any], name: str | None = None, base: Any = None, bind: bool = False,
                        **options: Any) -> Any:
@@ -286,10 +277,6 @@ class Celery(Services):
         self.conf.beat_schedule.update(self._pending_periodic_tasks)
         self.on_after_configure.send(sender=self, source=self.conf)
 
-    def either(self, default_key: str, *defaults: Any) -> Any:
-        """The first of `defaults` that is not None, else the setting."""
-        return next((value for value in defaults if value is not None), None) or self.conf.get(default_key)
-
     def add_periodic_task(self, schedule: Any, sig: Any, args: Any = (), kwargs: Any = None, name: str | None = None,
                           **options: Any) -> str:
         """Add an entry to the schedule; returns its name, which is that of the call where none is given."""
@@ -309,7 +296,7 @@ class Celery(Services):
 
         Done when a worker imports its modules; at once with `force`.
         """
-        discovery = Discovery(self, packages, related_name)
+        discovery = Discovery(packages, related_name)
         if force:
             return discovery()
         signals.import_modules.connect(discovery, sender=self, weak=False)
@@ -320,7 +307,8 @@ class Celery(Services):
         for _, outcome in signals.import_modules.send(sender=self):
             if isinstance(outcome, Exception):
                 raise outcome
-        return import_modules([*maybe_list(self.conf.imports or ()), *maybe_list(self.conf.include or ())])
+        names = (*maybe_list(self.conf.imports or ()), *maybe_list(self.conf.include or ()))
+        return [import_from_cwd(name) for name in names]
 
     # -- the app as an object -----------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def declare_task(app: Any, fun: Callable[..., Any], /, shared: bool = True, filt
     task: Any
     if lazy and not app.finalized:
         task = PromiseProxy(app._task_from_fun, (fun,), options)
-        app.postpone(task)
+        app._pending.append(task)
     else:
         task = app._task_from_fun(fun, **options)
     return filter(task) if filter else task

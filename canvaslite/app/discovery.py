@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -12,10 +12,7 @@ from canvaslite.current import active_apps
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.imports import import_from_cwd, symbol_by_name
 
-__all__ = ('autodiscover_tasks', 'find_app', 'find_related_module', 'import_modules')
-
-#: Where a module may hold its app.
-_ATTRIBUTES = ('app', 'celery')
+__all__ = ('Discovery', 'autodiscover_tasks', 'find_app')
 
 
 def find_app(name: Any) -> Any:
@@ -30,9 +27,20 @@ def find_app(name: Any) -> Any:
     """
     if not isinstance(name, str):
         return name
-    found = _find_object(name)
-    if isinstance(found, ModuleType) and ':' not in name:
-        found = _find_in_module(found, name)
+    try:
+        found = _find_object(name)
+        if isinstance(found, ModuleType) and ':' not in name:
+            found = _find_in_module(found, name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f'{name.partition(":")[0]}.'.startswith(f'{exc.name}.'):
+            reason = f'it imports {exc.name!r}, which is not there'
+        else:
+            reason = f'there is no module {exc.name!r} here; run in its folder or pass --workdir'
+        raise ImproperlyConfigured(f'cannot load app {name!r}: {reason}') from exc
+    except AttributeError as exc:
+        raise ImproperlyConfigured(f'cannot load app {name!r}: {exc}') from exc
+    except ValueError as exc:
+        raise ImproperlyConfigured(f'{name!r} is no name of an app: expected module or module:attribute') from exc
     if found is None or isinstance(found, ModuleType):
         raise ImproperlyConfigured(f'there is no app in module {name!r}: expected one called app or celery, '
                                    f'or name it as {name}:attribute')
@@ -41,102 +49,78 @@ def find_app(name: Any) -> Any:
 
 def _find_object(name: str) -> Any:
     try:
-        try:
-            return symbol_by_name(name, imp=import_from_cwd)
-        except AttributeError:
-            if ':' in name:
-                raise
-            return import_from_cwd(name)  # its last part is a module
-    except ModuleNotFoundError as exc:
-        raise ImproperlyConfigured(_describe_not_found(name, exc)) from exc
-    except AttributeError as exc:
-        raise ImproperlyConfigured(f'cannot load app {name!r}: {exc}') from exc
-    except ValueError as exc:
-        raise ImproperlyConfigured(f'{name!r} is no name of an app: expected module or module:attribute') from exc
-
-
-def _describe_not_found(name: str, exc: ModuleNotFoundError) -> str:
-    module = name.partition(':')[0]
-    if exc.name is None or not f'{module}.'.startswith(f'{exc.name}.'):
-        return f'cannot load app {name!r}: it imports {exc.name!r}, which is not there'
-    return f'cannot load app {name!r}: there is no module {exc.name!r} here; run in its folder or pass --workdir'
+        return symbol_by_name(name, imp=import_from_cwd)
+    except AttributeError:
+        if ':' in name:
+            raise
+        return import_from_cwd(name)  # its last part is a module
 
 
 def _find_in_module(module: ModuleType, name: str) -> Any:
-    for attribute in _ATTRIBUTES:
+    for attribute in ('app', 'celery'):
         found = getattr(module, attribute, None)
         if found is not None and not isinstance(found, ModuleType):
             return found
     if hasattr(module, '__path__') and not name.endswith('.celery'):
-        found = _find_in_submodule(f'{name}.celery')
+        submodule = _import_if_there(f'{name}.celery')
+        found = submodule and _find_in_module(submodule, f'{name}.celery')
         if found is not None:
             return found
     apps = active_apps()
     return next((value for value in vars(module).values() if any(value is app for app in apps)), None)
 
 
-def _find_in_submodule(name: str) -> Any:
+def _import_if_there(name: str) -> ModuleType | None:
+    """The module, or None where there is none. Raises `ImportError` where an import in it fails."""
     try:
-        module = import_from_cwd(name)
-    except ModuleNotFoundError as exc:
-        if exc.name == name:
-            return None
-        raise ImproperlyConfigured(_describe_not_found(name, exc)) from exc
-    return _find_in_module(module, name)
-
-
-def import_modules(names: Iterable[str]) -> list[ModuleType]:
-    """Import the modules of those names, looking in the current directory first."""
-    return [import_from_cwd(name) for name in names]
-
-
-_discovering = threading.local()
-
-
-def autodiscover_tasks(packages: Iterable[str], related_name: str | None = 'tasks') -> list[ModuleType]:
-    """Import the module `related_name` of each of `packages` that has one; the package itself where it is empty."""
-    # A module found so may itself call for a discovery while it is imported.
-    if getattr(_discovering, 'active', False):
-        return []
-    _discovering.active = True
-    try:
-        found = [find_related_module(package, related_name) for package in packages]
-    finally:
-        _discovering.active = False
-    return [module for module in found if module is not None]
-
-
-def find_related_module(package: str, related_name: str | None) -> ModuleType | None:
-    """The module `related_name` in `package`, or None; `package` may also name a class in one (as Django's apps do).
-
-    Raises:
-        ImportError: the package is not there, or an import in the module fails.
-    """
-    try:
-        module = importlib.import_module(package)
-        if not related_name:
-            return module
-    except ModuleNotFoundError:
-        package = package.rpartition('.')[0]
-        if not package:
-            raise
-    name = f'{package}.{related_name}'
-    try:
-        return importlib.import_module(name)
+        return import_from_cwd(name)
     except ModuleNotFoundError as exc:
         if exc.name == name:
             return None
         raise
 
 
+_discovering = threading.local()
+
+
+def autodiscover_tasks(packages: Iterable[str], related_name: str | None = 'tasks') -> list[ModuleType]:
+    """Import the module `related_name` of each of `packages` that has one; the package itself where it is empty.
+
+    A package's name may also be that of a class in one, as Django's apps are.
+
+    Raises:
+        ImportError: the package is not there, or an import in the module fails.
+    """
+    # A module found so may itself call for a discovery while it is imported.
+    if getattr(_discovering, 'active', False):
+        return []
+    _discovering.active = True
+    try:
+        found = [_find_related_module(package, related_name) for package in packages]
+    finally:
+        _discovering.active = False
+    return [module for module in found if module is not None]
+
+
+def _find_related_module(package: str, related_name: str | None) -> ModuleType | None:
+    try:
+        module = import_module(package)
+    except ModuleNotFoundError:
+        package = package.rpartition('.')[0]
+        if not package:
+            raise
+    else:
+        if not related_name:
+            return module
+    return _import_if_there(f'{package}.{related_name}')
+
+
 class Discovery:
     """A discovery that waits until the worker imports its modules."""
 
-    __slots__ = ('app', 'packages', 'related_name')
+    __slots__ = ('packages', 'related_name')
 
-    def __init__(self, app: Any, packages: Iterable[str] | Callable[[], Iterable[str]] | None,
-                 related_name: str | None) -> None:
-        self.app = app
+    def __init__(self, packages: Iterable[str] | Callable[[], Iterable[str]] | None, related_name: str | None) -> None:
         self.packages = packages
         self.related_name = related_name
 

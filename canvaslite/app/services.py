@@ -83,8 +83,6 @@ class Services:
         """
         return self.connection_for_write(hostname, **options)
 
-    broker_connection = connection
-
     @property
     def pool(self) -> Any:
         """Connections for publishing, at most ``broker_pool_limit`` at once."""
@@ -100,17 +98,9 @@ class Services:
         """Within ``with``: `connection`, or where it is None one of the pool."""
         return self.connections.given_or_pooled(connection, pool)
 
-    default_connection = connection_or_acquire
-
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
         """Within ``with``: `producer`, or where it is None one of the pool."""
         return self.connections.given_or_pooled_producer(producer)
-
-    default_producer = producer_or_acquire
-
-    def select_queues(self, queues: Any = None) -> Any:
-        """Consume from these queues only."""
-        return self.amqp.queues.select(queues)
 
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, producer: Any = None, publisher: Any = None,
                   router: Any = None, route_name: str | None = None, result_cls: Any = None,
@@ -215,14 +205,8 @@ class Services:
         """Makes a `Worker` of this app; its arguments are the worker's options."""
         return partial(symbol_by_name(self.worker_cls), self)
 
-    WorkController = Worker
-
     def worker_main(self, argv: list[str] | None = None) -> Any:
-        """Run the command line's ``worker`` with these arguments (default: those of the program).
-
-        Raises:
-            ValueError: ``worker`` is not among them.
-        """
+        """As `start`, for the command ``worker``; raises `ValueError` where it is not among the arguments."""
         argv = sys.argv if argv is None else argv
         if 'worker' not in argv:
             raise ValueError("'worker' must be among the arguments; use app.start() for other commands")
