@@ -148,8 +148,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     def _report_lost_connection(self, max_retries: int | None, exc: Exception, intervals: Any, retries: int) -> float:
         self._raise_if_refused(exc)
         pause = float(next(intervals))
-        logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', retries, max_retries or 'Inf',
-                     pause, exc)
+        _report_lost(retries, max_retries, pause, exc)
         return pause
 
     def pause_after(self, exc: Exception, failures: int) -> float:
@@ -160,8 +159,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         if limit is not None and failures > limit:
             raise exc
         pause = float(min(policy['interval_start'] + (failures - 1) * policy['interval_step'], policy['interval_max']))
-        logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', failures, limit or 'Inf', pause,
-                     exc)
+        _report_lost(failures, limit, pause, exc)
         return pause
 
     def _raise_if_refused(self, exc: Exception) -> None:
@@ -320,6 +318,13 @@ class SentinelBackend(RedisBackend):
         credentials = {name: connparams[name] for name in ('username', 'password') if connparams.get(name)}
         return sentinel.master_for(service_name=options.get('master_name'), redis_class=self.redis.Redis,
                                    **credentials).connection_pool
+
+
+def _report_lost(retries: int, limit: int | None, pause: float, exc: Exception) -> None:
+    # redis-py puts the whole description of a client into some errors.
+    reason = str(exc).partition('\n')[0].partition(' : <')[0]
+    logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', retries, limit or 'Inf', pause,
+                 reason[:200])
 
 
 def _begin_anew() -> None:
