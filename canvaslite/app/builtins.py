@@ -16,17 +16,13 @@ logger = logging.getLogger('canvaslite.builtins')
 
 def add_builtin_tasks(app: Any) -> None:
     """Register the built-in tasks with `app`."""
+    unlocking = {'ignore_result': True, 'max_retries': None,
+                 'default_retry_delay': app.conf.result_chord_retry_interval}
     for name, function, options in (
-        (wire.BACKEND_CLEANUP, backend_cleanup, {}),
-        (wire.ACCUMULATE, accumulate, {}),
-        (wire.MAP, call_for_each, {}),
-        (wire.STARMAP, call_with_each, {}),
-        (wire.CHUNKS, call_chunk, {}),
-        (wire.GROUP, send_group, {}),
-        (wire.CHAIN, send_chain, {}),
-        (wire.CHORD, send_chord, {'ignore_result': False}),
-        (wire.CHORD_UNLOCK, unlock_chord, {'ignore_result': True, 'max_retries': None,
-                                           'default_retry_delay': app.conf.result_chord_retry_interval}),
+        (wire.BACKEND_CLEANUP, backend_cleanup, {}), (wire.ACCUMULATE, accumulate, {}),
+        (wire.MAP, call_for_each, {}), (wire.STARMAP, call_with_each, {}), (wire.CHUNKS, call_chunk, {}),
+        (wire.GROUP, send_group, {}), (wire.CHAIN, send_chain, {}), (wire.CHORD, send_chord, {'ignore_result': False}),
+        (wire.CHORD_UNLOCK, unlock_chord, unlocking),
     ):
         app.task(name=name, bind=True, shared=False, lazy=False, **options)(function)
 
@@ -98,8 +94,10 @@ def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None
     app = self.app
     members = app.GroupResult(group_id, [result_from_tuple(member, app=app) for member in result], app=app)
     callback = maybe_signature(callback, app=app)
-    _wait_until_ready(self, members, callback, self.default_retry_delay if interval is None else interval,
-                      max_retries, kwargs.get('_chord_unlock_exchange_type'))
+    options = {'countdown': self.default_retry_delay if interval is None else interval, 'max_retries': max_retries}
+    if kwargs.get('_chord_unlock_exchange_type') is not None:
+        options['exchange_type'] = kwargs['_chord_unlock_exchange_type']
+    _wait_until_ready(self, members, callback, options)
     join = members.join_native if members.supports_native_join else members.join
     try:
         with allow_join_result():
@@ -115,19 +113,16 @@ def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None
         _fail_chord(app, group_id, callback, exc, f'Callback error: {exc!r}')
 
 
-def _wait_until_ready(task: Any, members: Any, callback: Any, interval: float, max_retries: int | None,
-                      exchange_type: str | None) -> None:
+def _wait_until_ready(task: Any, members: Any, callback: Any, options: dict[str, Any]) -> None:
     """Return when all members are ready; raises ``Retry`` when not, having sent the task again."""
-    options = {} if exchange_type is None else {'exchange_type': exchange_type}
     cause: BaseException | None = None
     try:
         try:
-            ready = members.ready()
+            if members.ready():
+                return
         except Exception as exc:
             cause = exc
-            raise task.retry(exc=exc, countdown=interval, max_retries=max_retries, **options) from exc
-        if not ready:
-            raise task.retry(countdown=interval, max_retries=max_retries, **options)
+        raise task.retry(exc=cause, **options) from cause
     except Retry:
         raise
     except Exception as exc:

@@ -76,30 +76,28 @@ def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str |
 
 def merge_arguments(task: Any, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The arguments of a retry: those given, and those of `request` that do not conflict with them."""
+    try:
+        parameters = list(inspect.signature(task.run).parameters.values())
+    except (TypeError, ValueError):  # a builtin: let the call itself say what does not fit
+        return args, kwargs
     if args is not None and kwargs is None and request.kwargs:
-        return args, _without_given(task, args, request.kwargs)
+        return args, _without_given(parameters, args, request.kwargs)
     if kwargs is not None and args is None and request.args:
-        return _with_given(task, request.args, kwargs)
+        return _with_given(parameters, request.args, kwargs)
     return args, kwargs
 
 
-def _without_given(task: Any, args: Any, inherited: Mapping[str, Any]) -> dict[str, Any] | None:
+def _without_given(parameters: list[inspect.Parameter], args: Any, inherited: Mapping[str, Any]) -> dict[str, Any]:
     """`inherited` without the parameters that `args` fills."""
-    parameters = _parameters(task)
-    if parameters is None:
-        return None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     filled = {p.name for p in positional[:len(args)] if p.kind is p.POSITIONAL_OR_KEYWORD}
     return {name: value for name, value in inherited.items() if name not in filled}
 
 
-def _with_given(task: Any, inherited: Any, kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+def _with_given(parameters: list[inspect.Parameter], inherited: Any,
+                kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """`inherited` with the values that `kwargs` gives to its parameters, and what is left of `kwargs`."""
-    parameters = _parameters(task)
-    kwargs = dict(kwargs)
-    if parameters is None:
-        return None, kwargs
-    merged = list(inherited)
+    kwargs, merged = dict(kwargs), list(inherited)
     for place, parameter in enumerate(parameters[:len(merged)]):
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
             if parameter.kind is not parameter.POSITIONAL_ONLY:
@@ -107,13 +105,6 @@ def _with_given(task: Any, inherited: Any, kwargs: Mapping[str, Any]) -> tuple[A
         elif parameter.name in kwargs:
             merged[place] = kwargs.pop(parameter.name)
     return tuple(merged), kwargs
-
-
-def _parameters(task: Any) -> list[inspect.Parameter] | None:
-    try:
-        return list(inspect.signature(task.run).parameters.values())
-    except (TypeError, ValueError):  # a builtin: let the call itself say what does not fit
-        return None
 
 
 # -- automatic retries ------------------------------------------------------------------------------------------------
@@ -157,13 +148,8 @@ class AutoRetry:
 
 def backoff_interval(factor: int, retries: int, maximum: int, full_jitter: bool = False) -> int:
     """Seconds before the retry after `retries` earlier ones: doubling, at most `maximum`, with jitter a random part."""
-    try:
-        interval = min(maximum, factor * 2 ** min(retries, 64))
-    except TypeError:
-        interval = maximum
-    if full_jitter:
-        interval = random.randrange(interval + 1)
-    return max(0, interval)
+    interval = max(0, min(maximum, factor * 2 ** min(retries, 64)))
+    return random.randrange(interval + 1) if full_jitter else interval
 
 
 def add_autoretry_behaviour(task: Any, **options: Any) -> None:

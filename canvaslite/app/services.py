@@ -140,13 +140,12 @@ class Services:
 
     def _make_backend(self) -> Any:
         with self._backend_mutex:
-            if self._backend_cache is None:
-                made = self._get_backend()
-                if not getattr(made, 'thread_safe', True):
-                    self._local.backend = made
-                    return made
+            made = self._backend_cache or self._get_backend()
+            if getattr(made, 'thread_safe', True):
                 self._backend_cache = made
-        return self._backend_cache
+            else:
+                self._local.backend = made
+            return made
 
     def _get_backend(self) -> Any:
         url = self.backend_cls or self.conf.result_backend
@@ -233,9 +232,7 @@ class Services:
         Raises:
             ImproperlyConfigured: there is no such time zone.
         """
-        name = self.conf.timezone
-        if not name:
-            return UTC if self.conf.enable_utc else local_timezone()
+        name = self.conf.timezone or (UTC if self.conf.enable_utc else local_timezone())
         try:
             return ZoneInfo(name) if isinstance(name, str) else name
         except (KeyError, ValueError) as exc:
@@ -258,7 +255,7 @@ class Services:
     def thread_oid(self) -> str:
         """Id of this app in this thread."""
         try:
-            return str(self._local.oid)
+            return self._local.oid  # type: ignore[no-any-return]
         except AttributeError:
             self._local.oid = found = current.make_oid(self, threads=True)
             return found
@@ -268,8 +265,7 @@ class Services:
     def close(self) -> None:
         """Close connections, and forget the app; only needed for apps that come and go."""
         for name in ('publisher', 'connections', 'amqp'):
-            service = self.__dict__.pop(name, None)
-            close = getattr(service, 'close', None)
+            close = getattr(self.__dict__.pop(name, None), 'close', None)
             if close is not None:
                 close()
         current.deregister_app(self)
