@@ -7,16 +7,17 @@ these. Added are messages as bytes (see `channel.Channel`), large reads, and gat
 from __future__ import annotations
 
 import logging
+import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from amqp.exceptions import AMQPError, RecoverableConnectionError
 from kombu.transport import pyamqp
 
 from canvaslite.transport.channel import Channel
+from canvaslite.transport.frames import content_frames, encode_frame, message_bytes
 from canvaslite.transport.inbound import InboundFrames
-from canvaslite.transport.outbound import OutboundFrames
 from canvaslite.transport.sockets import RECEIVE_SIZE, BufferedTCP, BufferedTLS
 
 __all__ = ('Channel', 'Connection', 'SSLTransport', 'Transport')
@@ -44,15 +45,15 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         self._turn: Callable[[], Any] | None = None
         self._turn_due = False
         self._dispatching = False
-        super().__init__(*args, **{**kwargs, 'frame_handler': InboundFrames, 'frame_writer': OutboundFrames})
+        super().__init__(*args, **{**kwargs, 'frame_handler': InboundFrames,
+                                   'frame_writer': lambda connection, transport: connection.write_method})
 
-    def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False,
-                  read_timeout: float | None = None, write_timeout: float | None = None,
-                  socket_settings: Mapping[Any, Any] | None = None, **kwargs: Any) -> Any:
+    def Transport(self, host: str, connect_timeout: float | None, ssl: Any = False, read_timeout: float | None = None,
+                  write_timeout: float | None = None, **options: Any) -> Any:
         """The socket for this connection (py-amqp calls it so)."""
-        kind = BufferedTLS if ssl else BufferedTCP
-        return kind(host, connect_timeout=connect_timeout, ssl=ssl, read_timeout=read_timeout,
-                    write_timeout=write_timeout, socket_settings=socket_settings, **kwargs)
+        return (BufferedTLS if ssl else BufferedTCP)(
+            host, connect_timeout=connect_timeout, ssl=ssl, read_timeout=read_timeout, write_timeout=write_timeout,
+            **options)
 
     # --- writing -------------------------------------------------------------------------
 
@@ -66,6 +67,15 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         if self._queued:
             self.send_frames(b'')
 
+    def write_method(self, kind: int, channel_id: int, signature: tuple[int, int] | None, arguments: bytes | str | None,
+                     message: Any) -> None:
+        """Write one frame, or a method with its `message`, an ``amqp.Message`` (py-amqp's ``frame_writer``)."""
+        payload = arguments.encode() if isinstance(arguments, str) else arguments or b''
+        frame = encode_frame(kind, channel_id, b'' if signature is None else struct.pack('>HH', *signature) + payload)
+        if message is not None:
+            frame = content_frames(channel_id, frame, *message_bytes(message), self.frame_max)
+        self.send_frames(frame)
+
     def send_frames(self, data: bytes) -> None:
         """Write whole frames, after what is queued. Any error leaves the connection unusable."""
         transport = self._live_transport()
@@ -75,7 +85,7 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
                     data = b''.join(self._queued) + data
                     self._queued.clear()
                 transport.write(data)
-            except BaseException:  # also a signal handler's: nobody knows how much of the data is out
+            except BaseException:  # also a signal handler's: nobody can go on with a frame that is out in part
                 transport.break_off()
                 raise
             self.bytes_sent += 1  # py-amqp's heartbeat only looks whether it changed
@@ -90,7 +100,7 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
 
     def _live_transport(self) -> Any:
         transport = self._transport
-        if transport is None:
+        if transport is None or not transport.connected:
             raise RecoverableConnectionError('The connection to the broker is closed')
         return transport
 
@@ -116,11 +126,6 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         finally:
             self._dispatching = outer
             self._announce_rest()
-
-    def blocking_read(self, timeout: float | None = None) -> bool:
-        """Dispatch one event (py-amqp's name for a single step of `drain_events`)."""
-        self.drain_events(timeout)
-        return True
 
     def read_pending(self) -> None:
         """Dispatch what the broker has said meanwhile, without waiting: a closed channel, a blocked connection.
@@ -257,9 +262,7 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]
             loop.remove_reader(sock)
 
     def on_readable(self, connection: Any, loop: Any) -> None:
-        """Dispatch all that has arrived."""
-        if not connection.connected:
-            raise RecoverableConnectionError('The connection to the broker is closed')
+        """Dispatch all that has arrived. Raises `RecoverableConnectionError` when the connection is closed."""
         connection.read_available()
 
 

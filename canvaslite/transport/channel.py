@@ -1,7 +1,4 @@
-"""A RabbitMQ channel that also publishes, consumes and acknowledges messages as bytes.
-
-Like py-amqp's, a channel is used by one thread at a time.
-"""
+"""A RabbitMQ channel for messages as bytes. Like py-amqp's, a channel is used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -13,18 +10,14 @@ from kombu.transport import pyamqp
 from vine import promise
 
 from canvaslite.transport.confirms import Confirms, Returned, raise_returned
-from canvaslite.transport.frames import PreparedPublish, content_frames, encode_ack, encode_reject
+from canvaslite.transport.frames import content_frames, encode_ack, encode_reject, message_bytes, publish_frame
 from canvaslite.transport.inbound import RawConsumer, RawDelivery
-from canvaslite.transport.outbound import message_bytes
 
 __all__ = ('Channel',)
 
-#: Prepared method frames kept per channel.
-_PREPARED_KEPT = 1024
-
 
 class Channel(pyamqp.Channel):  # type: ignore[misc]
-    """A channel that also publishes and consumes messages as bytes."""
+    """A channel that also publishes, consumes and acknowledges messages as bytes."""
 
     #: The `amqp.Connection` of this package, ``None`` once the channel is closed.
     connection: Any
@@ -33,7 +26,6 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Set while the channel is in confirm mode.
         self._confirms: Confirms | None = None
-        self._prepared: dict[tuple[str, str, bool], PreparedPublish] = {}
         super().__init__(*args, **kwargs)
 
     # --- publishing ----------------------------------------------------------------
@@ -47,22 +39,16 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         Raises `BurstNacked` (a `MessageNacked`) or `ChannelError` when the broker refuses the message or sends it back,
         `TimeoutError` when no confirm came, and py-amqp's errors when channel or connection are lost.
         """
-        connection = self._open_connection()
-        connection.read_pending()
-        if connection.confirm_publish:
-            self._select_confirms()
         frames = self.frames(exchange, routing_key, properties, body, mandatory)
-        self._write(frames, 1, ((exchange, routing_key),), timeout)
-        if connection.confirm_publish:
+        self.write_frames(frames, 1, ((exchange, routing_key),), timeout)
+        if self._confirms is not None:
             self.wait_for_confirms(confirm_timeout or timeout)
 
     def frames(self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False) -> bytes:
         """The frames of one message, for `write_frames` on this channel."""
-        connection = self._open_connection()
-        key = (exchange, routing_key, mandatory)
-        prepared = self._prepared.get(key) or self._prepare(key)
-        return content_frames(
-            self.channel_id, prepared.frame(self.channel_id), properties, body, connection.frame_max)
+        frame_max = self._open_connection().frame_max
+        method = publish_frame(self.channel_id, exchange, routing_key, mandatory)
+        return content_frames(self.channel_id, method, properties, body, frame_max)
 
     def write_frames(self, data: bytes, count: int, routes: Sequence[tuple[str, str]] = (),
                      timeout: float | None = None) -> None:
@@ -75,7 +61,16 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         connection.read_pending()
         if connection.confirm_publish:
             self._select_confirms()
-        self._write(data, count, routes, timeout)
+        try:
+            if self._confirms is not None:
+                self._confirms.expect(count, routes)
+            if timeout is None:
+                connection.send_frames(data)
+            else:
+                connection.send_frames_within(data, timeout)
+        except BaseException:  # also a signal handler's, which may have come before anything was written
+            connection.break_off()
+            raise
 
     def wait_for_confirms(self, timeout: float | None = None) -> None:
         """Wait until the broker has answered for every message of this channel; at once when confirms are off.
@@ -115,40 +110,20 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
                        immediate: bool = False, timeout: float | None = None, confirm_timeout: float | None = None,
                        **kwargs: Any) -> Any:
         """Publish an ``amqp.Message``; returns, as py-amqp does, a promise that is already kept."""
-        connection = self._open_connection()
-        connection.read_pending()
-        method = PreparedPublish(exchange, routing_key, mandatory, immediate).frame(self.channel_id)
-        frames = content_frames(self.channel_id, method, *message_bytes(msg), connection.frame_max)
-        self._write(frames, 1, ((exchange, routing_key),), timeout)
+        frame_max = self._open_connection().frame_max
+        method = publish_frame(self.channel_id, exchange, routing_key, mandatory, immediate)
+        frames = content_frames(self.channel_id, method, *message_bytes(msg), frame_max)
+        self.write_frames(frames, 1, ((exchange, routing_key),), timeout)
         sent = promise()
         sent()
         return sent
 
     basic_publish = _basic_publish
 
-    def _write(self, data: bytes, count: int, routes: Sequence[tuple[str, str]], timeout: float | None) -> None:
-        connection = self._open_connection()
-        try:
-            if self._confirms is not None:
-                self._confirms.expect(count, routes)
-            if timeout is None:
-                connection.send_frames(data)
-            else:
-                connection.send_frames_within(data, timeout)
-        except BaseException:  # also a signal handler's, which may have come before anything was written
-            connection.break_off()
-            raise
-
     def _select_confirms(self) -> None:
         if self._confirms is None:
             self._confirm_selected = True  # py-amqp's own note of it
             self.confirm_select()
-
-    def _prepare(self, key: tuple[str, str, bool]) -> PreparedPublish:
-        if len(self._prepared) >= _PREPARED_KEPT:
-            self._prepared.clear()
-        prepared = self._prepared[key] = PreparedPublish(*key)
-        return prepared
 
     def _open_connection(self) -> Any:
         connection = self.connection
@@ -193,15 +168,14 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
 
     def _on_basic_return(self, reply_code: int, reply_text: str, exchange: str, routing_key: str, message: Any) -> None:
         """A message came back. Someone may listen for it; otherwise whoever published it gets an error."""
+        returned = Returned(reply_code, reply_text, exchange, routing_key)
         if self.events.get('basic_return'):
             super()._on_basic_return(reply_code, reply_text, exchange, routing_key, message)
-            return
-        returned = Returned(reply_code, reply_text, exchange, routing_key)
-        if self._confirms is not None and self._confirms.outstanding:
+        elif self._confirms is not None and self._confirms.outstanding:
             # Its confirm follows; raising now would leave that confirm to the next publish.
             self._confirms.add_return(returned)
-            return
-        raise_returned([returned])
+        else:
+            raise_returned([returned])
 
     def _do_revive(self) -> None:
         """The broker closed the channel and it is opened again: no longer in confirm mode, no consumers."""

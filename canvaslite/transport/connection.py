@@ -9,15 +9,10 @@ from kombu.utils.imports import symbol_by_name
 
 __all__ = ('BrokerConnection', 'close_inherited')
 
-_TRANSPORT = 'canvaslite.transport.amqp:Transport'
-_SSL_TRANSPORT = 'canvaslite.transport.amqp:SSLTransport'
-
-#: Our transport for each name under which kombu knows its own. By name: py-amqp is loaded when it is first used.
+#: Our transport for each of kombu's. By name: py-amqp is loaded when it is first used.
 _FAST = {
-    'amqp': _TRANSPORT, 'pyamqp': _TRANSPORT, 'kombu.transport.pyamqp:Transport': _TRANSPORT,
-    'kombu.transport.pyamqp.Transport': _TRANSPORT,
-    'amqps': _SSL_TRANSPORT, 'kombu.transport.pyamqp:SSLTransport': _SSL_TRANSPORT,
-    'kombu.transport.pyamqp.SSLTransport': _SSL_TRANSPORT,
+    'kombu.transport.pyamqp.Transport': 'canvaslite.transport.amqp:Transport',
+    'kombu.transport.pyamqp.SSLTransport': 'canvaslite.transport.amqp:SSLTransport',
 }
 
 
@@ -30,10 +25,9 @@ class BrokerConnection(Connection):  # type: ignore[misc]
 
     def get_transport_cls(self) -> Any:
         """The transport class for the current URL."""
-        name = self.transport_cls
-        if isinstance(name, str) and name in _FAST:
-            return symbol_by_name(_FAST[name])
-        return super().get_transport_cls()
+        kombus = super().get_transport_cls()
+        ours = _FAST.get(f'{kombus.__module__}.{kombus.__qualname__}')
+        return kombus if ours is None else symbol_by_name(ours)
 
 
 def close_inherited(connection: Any) -> None:
@@ -51,11 +45,8 @@ def close_inherited(connection: Any) -> None:
         inner = connection
     socket_transport: Any = getattr(inner, '_transport', None)
     sock = getattr(socket_transport, 'sock', None)
-    if sock is None or inner is None:
-        return
-    socket_transport.connected = False
-    socket_transport.sock = None
-    # Closing the descriptor is all: a shutdown would end the parent's connection, too.
-    sock.close()
-    # py-amqp's own way to forget channels; with no socket left it has nothing to say to the broker.
-    inner.collect()
+    if sock is not None and inner is not None:
+        socket_transport.connected = False
+        socket_transport.sock = None
+        sock.close()  # no shutdown: that would end the parent's connection, too
+        inner.collect()  # forgets the channels; with no socket left it has nothing to say to the broker

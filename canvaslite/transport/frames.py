@@ -7,11 +7,15 @@ basic.deliver), a header frame (body size and property list) and as many body fr
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
+from typing import Any
 
 from amqp.exceptions import FrameSyntaxError
 
-__all__ = ('BODY', 'FRAME_END', 'HEADER', 'HEARTBEAT', 'METHOD', 'PreparedPublish', 'content_frames', 'encode_ack',
-           'encode_frame', 'encode_reject', 'encode_short_text')
+from canvaslite.transport.properties import encode_properties
+
+__all__ = ('BODY', 'FRAME_END', 'HEADER', 'HEARTBEAT', 'METHOD', 'content_frames', 'encode_ack', 'encode_frame',
+           'encode_reject', 'encode_short_text', 'message_bytes', 'publish_frame')
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
@@ -20,35 +24,19 @@ FRAME_OVERHEAD = 8
 
 _END = b'\xce'
 _pack_head = struct.Struct('>BHI').pack
-_pack_method = struct.Struct('>BHIHH').pack
 _pack_content = struct.Struct('>BHIHHQ').pack
 _pack_next_body = struct.Struct('>BBHI').pack
 _pack_ack = struct.Struct('>BHIHHQBB').pack
 
-_BASIC, _PUBLISH, _ACK, _REJECT = 60, 40, 80, 90
+_BASIC, _ACK, _REJECT = 60, 80, 90
 
 
-class PreparedPublish:
-    """The method frame of basic.publish to one exchange and routing key, built once per channel number."""
-
-    __slots__ = ('_arguments', '_channel_id', '_frame', 'exchange', 'routing_key')
-
-    def __init__(self, exchange: str, routing_key: str, mandatory: bool = False, immediate: bool = False) -> None:
-        """Raises `FrameSyntaxError` for a name over 255 bytes."""
-        self.exchange = exchange
-        self.routing_key = routing_key
-        flags = (1 if mandatory else 0) | (2 if immediate else 0)
-        self._arguments = b'\x00\x00%b%b%c' % (encode_short_text(exchange), encode_short_text(routing_key), flags)
-        self._channel_id = 0
-        self._frame = b''
-
-    def frame(self, channel_id: int) -> bytes:
-        """The whole frame for this channel."""
-        if channel_id != self._channel_id:
-            size = 4 + len(self._arguments)
-            self._frame = _pack_method(METHOD, channel_id, size, _BASIC, _PUBLISH) + self._arguments + _END
-            self._channel_id = channel_id
-        return self._frame
+@lru_cache(maxsize=1024)
+def publish_frame(channel_id: int, exchange: str, routing_key: str, mandatory: bool, immediate: bool = False) -> bytes:
+    """The method frame of basic.publish. Raises `FrameSyntaxError` for a name over 255 bytes."""
+    flags = (1 if mandatory else 0) | (2 if immediate else 0)
+    names = encode_short_text(exchange) + encode_short_text(routing_key)
+    return encode_frame(METHOD, channel_id, b'\x00\x3c\x00\x28\x00\x00%b%c' % (names, flags))
 
 
 def encode_short_text(text: str) -> bytes:
@@ -68,16 +56,26 @@ def content_frames(channel_id: int, method_frame: bytes, properties: bytes, body
     """A method that carries a message, its header and its body, cut into frames of at most `frame_max` bytes."""
     size = len(body)
     header = _pack_content(HEADER, channel_id, 12 + len(properties), _BASIC, 0, size)
-    if 0 < size <= frame_max - FRAME_OVERHEAD:
+    step = frame_max - FRAME_OVERHEAD
+    if 0 < size <= step:
         body_head = _pack_next_body(FRAME_END, BODY, channel_id, size)
         return b''.join((method_frame, header, properties, body_head, body, _END))
     pieces: list[bytes | memoryview] = [method_frame, header, properties, _END]
-    step = frame_max - FRAME_OVERHEAD
     whole = memoryview(body)
     for start in range(0, size, step):
         piece = whole[start:start + step]
         pieces += _pack_head(BODY, channel_id, len(piece)), piece, _END
     return b''.join(pieces)
+
+
+def message_bytes(message: Any) -> tuple[bytes, bytes]:
+    """Property list and body of an ``amqp.Message``."""
+    body, properties = message.body, message.properties
+    if isinstance(body, str):
+        body = body.encode(properties.setdefault('content_encoding', 'utf-8'))
+    known = {name: properties.get(name) for name, _form in message.PROPERTIES}
+    headers = known.pop('application_headers')
+    return encode_properties(headers, **known), body if type(body) is bytes else bytes(memoryview(body))
 
 
 def encode_ack(channel_id: int, delivery_tag: int, multiple: bool) -> bytes:

@@ -37,21 +37,19 @@ _ROUTES_KEPT = 1024
 
 
 class RawDelivery:
-    """One message as the broker sent it; nothing of it is decoded but the envelope of its delivery."""
+    """One message as the broker sent it; nothing of it is decoded but the envelope of its delivery.
+
+    `channel` is the `Channel` on which it is to be acknowledged; `properties` the raw property list, for `table.peek`
+    and `properties.decode_properties`.
+    """
 
     __slots__ = ('body', 'channel', 'consumer_tag', 'delivery_tag', 'exchange', 'properties', 'redelivered',
                  'routing_key')
 
-    def __init__(self, channel: Any, delivery_tag: int, redelivered: bool, exchange: str, routing_key: str,
-                 consumer_tag: str, properties: bytes, body: bytes) -> None:
-        #: The `Channel` on which it is to be acknowledged.
+    def __init__(self, channel: Any, delivery_tag: int, route: _Route, properties: bytes, body: bytes) -> None:
         self.channel = channel
         self.delivery_tag = delivery_tag
-        self.redelivered = redelivered
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.consumer_tag = consumer_tag
-        #: The raw property list, for `table.peek` and `properties.decode_properties`.
+        self.consumer_tag, self.redelivered, self.exchange, self.routing_key = route
         self.properties = properties
         self.body = body
 
@@ -71,49 +69,26 @@ class RawConsumer:
 class _Content:
     """A message whose frames are still arriving."""
 
-    __slots__ = ('chunks', 'header', 'method', 'missing', 'signature')
+    __slots__ = ('body', 'header', 'method', 'missing')
 
-    def __init__(self, signature: tuple[int, int], method: bytes) -> None:
-        self.signature = signature
+    def __init__(self, method: bytes) -> None:
         self.method = method
         self.header = b''
-        self.chunks: list[bytes] = []
+        #: The payloads of the body's frames.
+        self.body: list[bytes] = []
         #: Bytes of the body that are still to come; -1 before the header is there.
         self.missing = -1
 
-    def add_header(self, payload: bytes) -> None:
-        self.header = payload
-        (self.missing,) = _unpack_u64(payload, 4)
 
-    def add_body(self, payload: bytes) -> None:
-        self.chunks.append(payload)
-        self.missing -= len(payload)
-
-    @property
-    def body(self) -> bytes:
-        return b''.join(self.chunks)
+#: What the fixed bytes of a basic.deliver say: consumer tag, redelivered, exchange, routing key.
+_Route = tuple[str, bool, str, str]
 
 
-class _Route:
-    """What the fixed bytes of a basic.deliver say."""
-
-    __slots__ = ('consumer_tag', 'exchange', 'redelivered', 'routing_key')
-
-    def __init__(self, consumer_tag: str, redelivered: bool, exchange: str, routing_key: str) -> None:
-        self.consumer_tag = consumer_tag
-        self.redelivered = redelivered
-        self.exchange = exchange
-        self.routing_key = routing_key
-
-    @classmethod
-    def read(cls, payload: bytes) -> _Route:
-        """From the payload of the method frame."""
-        consumer_tag, offset = _read_short_text(payload, 4)
-        offset += 8
-        redelivered = bool(payload[offset] & 1)
-        exchange, offset = _read_short_text(payload, offset + 1)
-        routing_key, _ = _read_short_text(payload, offset)
-        return cls(consumer_tag, redelivered, exchange, routing_key)
+def _read_route(payload: bytes) -> _Route:
+    consumer_tag, offset = _read_short_text(payload, 4)
+    redelivered = bool(payload[offset + 8] & 1)
+    exchange, offset = _read_short_text(payload, offset + 9)
+    return consumer_tag, redelivered, exchange, _read_short_text(payload, offset)[0]
 
 
 def _read_short_text(payload: bytes, offset: int) -> tuple[str, int]:
@@ -137,10 +112,6 @@ class InboundFrames:
         self._position = 0
         self._arriving: dict[int, _Content] = {}
         self._routes: dict[bytes, _Route] = {}
-
-    def __call__(self, frame: tuple[int, int, bytes]) -> bool:
-        """Handle one frame that was read elsewhere; whether it completed a method."""
-        return self._handle(*frame)
 
     def feed(self, data: bytes) -> None:
         """Add what the socket gave."""
@@ -193,11 +164,18 @@ class InboundFrames:
             return False
         content = self._arriving.get(channel_id)
         if kind == METHOD and content is None:
-            return self._handle_method(channel_id, payload)
+            signature = _unpack_signature(payload, 0)
+            if signature not in _CONTENT_METHODS:
+                self._dispatch(channel_id, signature, payload, None)
+                return True
+            self._arriving[channel_id] = _Content(payload)
+            return False
         if kind == HEADER and content is not None and content.missing < 0:
-            content.add_header(payload)
+            content.header = payload
+            (content.missing,) = _unpack_u64(payload, 4)
         elif kind == BODY and content is not None and content.missing >= len(payload):
-            content.add_body(payload)
+            content.body.append(payload)
+            content.missing -= len(payload)
         else:
             raise self._out_of_step(f'an unexpected frame of type {kind} on channel {channel_id}')
         if content.missing:
@@ -206,37 +184,23 @@ class InboundFrames:
         self._complete(channel_id, content)
         return True
 
-    def _handle_method(self, channel_id: int, payload: bytes) -> bool:
-        signature = _unpack_signature(payload, 0)
-        if signature in _CONTENT_METHODS:
-            self._arriving[channel_id] = _Content(signature, payload)
-            return False
-        self._dispatch(channel_id, signature, payload, None)
-        return True
-
     def _complete(self, channel_id: int, content: _Content) -> None:
-        if content.signature == spec.Basic.Deliver and self._complete_raw(channel_id, content):
-            return
-        message = Message(frame_method=content.signature, frame_args=content.method)
+        method, body = content.method, b''.join(content.body)
+        signature = _unpack_signature(method, 0)
+        if signature == spec.Basic.Deliver:
+            route = _read_route(method)
+            channel = self._raw_channel(channel_id, route[0])
+            if channel is not None:
+                if not (channel.is_closing or self._connection.is_closing):  # else the broker gives it to another
+                    (tag,) = _unpack_u64(method, 5 + method[4])
+                    delivery = RawDelivery(channel, tag, route, content.header[12:], body)
+                    channel.callbacks[route[0]].callback(delivery)
+                return
+        message = Message(frame_method=signature, frame_args=method)
         message.inbound_header(content.header)
-        if content.chunks:
-            message.inbound_body(content.body)
-        self._dispatch(channel_id, content.signature, content.method, message)
-
-    def _complete_raw(self, channel_id: int, content: _Content) -> bool:
-        """Whether the delivery was one for a raw consumer."""
-        route = _Route.read(content.method)
-        channel: Any = (self._connection.channels or {}).get(channel_id)
-        consumer = channel.callbacks.get(route.consumer_tag) if channel is not None else None
-        if type(consumer) is not RawConsumer:
-            return False
-        if channel.is_closing or self._connection.is_closing:
-            return True  # the broker gives it to somebody else once the channel is closed
-        (delivery_tag,) = _unpack_u64(content.method, 5 + content.method[4])
-        consumer.callback(RawDelivery(
-            channel, delivery_tag, route.redelivered, route.exchange, route.routing_key, route.consumer_tag,
-            content.header[12:], content.body))
-        return True
+        if body:
+            message.inbound_body(body)
+        self._dispatch(channel_id, signature, method, message)
 
     # --- many deliveries at once ---------------------------------------------------
 
@@ -275,25 +239,22 @@ class InboundFrames:
         tag_at = start + 12 + buffer[start + 11]
         key = buffer[start + 11:tag_at] + buffer[tag_at + 8:header_at]
         route = self._routes.get(key) or self._learn_route(key, buffer[start + 7:header_at])
-        channel = self._consuming_channel(channel_id, route.consumer_tag)
-        if channel is None:
+        channel = self._raw_channel(channel_id, route[0])
+        if channel is None or channel.is_closing or self._connection.is_closing:
             return None
         (delivery_tag,) = _unpack_u64(buffer, tag_at)
         self._position = end + 1
         self._connection.bytes_recv += 3
-        return RawDelivery(channel, delivery_tag, route.redelivered, route.exchange, route.routing_key,
-                           route.consumer_tag, buffer[header_at + 19:header_end], body)
+        return RawDelivery(channel, delivery_tag, route, buffer[header_at + 19:header_end], body)
 
     def _learn_route(self, key: bytes, payload: bytes) -> _Route:
         if len(self._routes) >= _ROUTES_KEPT:
             self._routes.clear()
-        route = self._routes[key] = _Route.read(payload)
+        route = self._routes[key] = _read_route(payload)
         return route
 
-    def _consuming_channel(self, channel_id: int, consumer_tag: str) -> Any:
-        """The open channel, if `consumer_tag` is a raw consumer there."""
-        connection = self._connection
-        channel = (connection.channels or {}).get(channel_id)
-        if channel is None or type(channel.callbacks.get(consumer_tag)) is not RawConsumer:
-            return None
-        return None if channel.is_closing or connection.is_closing else channel
+    def _raw_channel(self, channel_id: int, consumer_tag: str) -> Any:
+        """The channel, if `consumer_tag` is a raw consumer there."""
+        channel = (self._connection.channels or {}).get(channel_id)
+        raw = channel is not None and type(channel.callbacks.get(consumer_tag)) is RawConsumer
+        return channel if raw else None

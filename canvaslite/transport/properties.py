@@ -8,7 +8,7 @@ from typing import Any
 
 from amqp.exceptions import FrameSyntaxError
 
-from canvaslite.transport.table import decode_table, encode_table
+from canvaslite.transport.table import CUT_SHORT, decode_table, encode_table
 
 __all__ = ('PropertyTemplate', 'decode_properties', 'encode_properties')
 
@@ -27,10 +27,6 @@ _PROPERTIES = (
     ('cluster_id', 0x0004, _TEXT),
 )
 _NAMES = frozenset(name for name, _flag, _form in _PROPERTIES)
-_HEADERS_FLAG, _CORRELATION_FLAG = 0x2000, 0x0400
-_BEFORE_HEADERS = ('content_type', 'content_encoding')
-_BEFORE_CORRELATION = ('delivery_mode', 'priority')
-_AFTER_CORRELATION = tuple(name for name, flag, _form in _PROPERTIES if flag < _CORRELATION_FLAG)
 
 
 def encode_properties(headers: bytes | Mapping[str, Any] | None = None, **properties: Any) -> bytes:
@@ -43,7 +39,12 @@ def encode_properties(headers: bytes | Mapping[str, Any] | None = None, **proper
     if not properties.keys() <= _NAMES:
         raise TypeError(f'AMQP has no such message property: {", ".join(sorted(properties.keys() - _NAMES))}')
     properties['headers'] = headers
-    flags, parts = _encode_all(properties)
+    flags, parts = 0, []
+    for name, flag, form in _PROPERTIES:
+        value = properties.get(name)
+        if value is not None:
+            flags |= flag
+            parts.append(_encode(name, form, value))
     return _pack_flags(flags) + b''.join(parts)
 
 
@@ -57,14 +58,11 @@ class PropertyTemplate:
 
     def __init__(self, **properties: Any) -> None:
         """Prepare; the properties are those of `encode_properties`, without headers and correlation id."""
-        encode_properties(**properties)  # refuses what is not a property
-        before_flags, before = _encode_all({name: properties.get(name) for name in _BEFORE_HEADERS})
-        between_flags, between = _encode_all({name: properties.get(name) for name in _BEFORE_CORRELATION})
-        after_flags, after = _encode_all({name: properties.get(name) for name in _AFTER_CORRELATION})
-        flags = before_flags | between_flags | after_flags | _HEADERS_FLAG | _CORRELATION_FLAG
-        self._before = _pack_flags(flags) + b''.join(before)
-        self._between = b''.join(between)
-        self._after = b''.join(after)
+        # A list with marks in the two places is cut there.
+        headers, mark = b'\0headers\0', '\0correlation id\0'
+        whole = encode_properties(headers, correlation_id=mark, **properties)
+        self._before, rest = whole.split(headers, 1)
+        self._between, self._after = rest.split(b'%c%b' % (len(mark), mark.encode()), 1)
 
     def fill(self, headers: bytes, correlation_id: bytes) -> bytes:
         """The list with this table (as `table.encode_table` writes it) and this id (in UTF-8, at most 255 bytes)."""
@@ -72,34 +70,16 @@ class PropertyTemplate:
         return b'%b%b%b%c%b%b' % (self._before, headers, self._between, length, correlation_id, self._after)
 
 
-def _encode_all(properties: Mapping[str, Any]) -> tuple[int, list[bytes]]:
-    """The flags and the values of those `properties` that are not ``None``."""
-    flags = 0
-    parts: list[bytes] = []
-    for name, flag, form in _PROPERTIES:
-        value = properties.get(name)
-        if value is None:
-            continue
-        flags |= flag
-        if form == _TEXT:
-            parts.append(_encode_text(name, value))
-        elif form == _TABLE:
-            parts.append(value if isinstance(value, bytes) else encode_table(value))
-        elif form == _OCTET:
-            parts.append(_encode_octet(name, value))
-        else:
-            parts.append(_pack_u64(value))
-    return flags, parts
-
-
-def _encode_text(name: str, value: str | bytes) -> bytes:
-    text = value.encode('utf-8', 'surrogatepass') if isinstance(value, str) else value or b''
-    if len(text) > 255:
-        raise FrameSyntaxError(f'The message property {name} may have 255 bytes, this one has {len(text)}')
-    return b'%c%b' % (len(text), text)
-
-
-def _encode_octet(name: str, value: int) -> bytes:
+def _encode(name: str, form: int, value: Any) -> bytes:
+    if form == _TEXT:
+        text = value.encode('utf-8', 'surrogatepass') if isinstance(value, str) else value or b''
+        if len(text) > 255:
+            raise FrameSyntaxError(f'The message property {name} may have 255 bytes, this one has {len(text)}')
+        return b'%c%b' % (len(text), text)
+    if form == _TABLE:
+        return value if isinstance(value, bytes) else encode_table(value)
+    if form == _MOMENT:
+        return _pack_u64(value)
     if not 0 <= value <= 255:
         raise FrameSyntaxError(f'The message property {name} is a number from 0 to 255, not {value!r}')
     return b'%c' % value
@@ -112,7 +92,7 @@ def decode_properties(raw: bytes) -> dict[str, Any]:
     """
     try:
         return _read_all(raw)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except CUT_SHORT as error:
         raise FrameSyntaxError(f'A property list cannot be read: {error}') from None
 
 

@@ -1,10 +1,7 @@
-"""The socket under a connection: large reads, whole writes, and a clean end when either is interrupted.
+"""The socket under a connection: large reads, and a clean end when reading or writing is interrupted.
 
 py-amqp's transports read exactly as many bytes as the next piece of a frame needs. These read what there is;
 `inbound.InboundFrames` keeps what is not used yet.
-
-A frame that was written in part leaves a stream that nobody can go on with. Then the socket is shut down at once, so
-that the next user of the connection gets an error instead of a corrupt stream.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ import socket
 from typing import Any
 
 import amqp.transport
-from amqp.exceptions import RecoverableConnectionError
 
 __all__ = ('RECEIVE_SIZE', 'BufferedTCP', 'BufferedTLS')
 
@@ -36,16 +32,12 @@ class _BufferedSocket:
     sock: Any
     connected: bool
     having_timeout: Any
-    _write: Any
 
     def receive(self, timeout: float | None) -> bytes:
         """What has arrived, at least one byte; waits up to `timeout` seconds for it (``None``: as long as it takes).
 
-        Raises `TimeoutError` when nothing came, another `OSError` or an amqp connection error when the connection is
-        lost.
+        Raises `TimeoutError` when nothing came, another `OSError` when the connection is lost.
         """
-        if not self.connected:
-            raise RecoverableConnectionError('the connection to the broker is closed')
         try:
             data: bytes = self._receive(timeout)
         except BlockingIOError:
@@ -65,16 +57,6 @@ class _BufferedSocket:
     def _receive(self, timeout: float | None) -> bytes:
         with self.having_timeout(timeout):
             return self.sock.recv(RECEIVE_SIZE)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Write all of `data`. Whatever stops it, the connection is unusable afterwards."""
-        if not self.connected:
-            raise RecoverableConnectionError('the connection to the broker is closed')
-        try:
-            self._write(data)
-        except BaseException:
-            self.break_off()
-            raise
 
     def pending(self) -> bool:
         """Whether bytes wait where no poll of the file descriptor can see them."""

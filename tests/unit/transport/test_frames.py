@@ -12,7 +12,7 @@ from amqp.serialization import dumps
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from canvaslite.transport.frames import PreparedPublish, content_frames, encode_ack, encode_frame, encode_reject
+from canvaslite.transport.frames import content_frames, encode_ack, encode_frame, encode_reject, publish_frame
 from canvaslite.transport.properties import encode_properties
 
 FRAME_MAX = 100
@@ -45,18 +45,10 @@ def test_a_publish_is_cut_into_the_frames_of_py_amqp(
     arguments = dumps('Bssbb', (0, exchange, routing_key, mandatory, False))
     theirs = written_by_py_amqp((60, 40), arguments, Message(body, content_type='a/b', application_headers={'n': 1}))
 
-    method = PreparedPublish(exchange, routing_key, mandatory).frame(7)
+    method = publish_frame(7, exchange, routing_key, mandatory)
     ours = content_frames(7, method, encode_properties({'n': 1}, content_type='a/b'), body, FRAME_MAX)
 
     assert ours == theirs
-
-
-def test_a_prepared_publish_follows_the_channel() -> None:
-    prepared = PreparedPublish('exchange', 'key')
-    first = prepared.frame(1)
-
-    assert prepared.frame(2)[1:3] == b'\x00\x02'
-    assert prepared.frame(1) == first
 
 
 @pytest.mark.parametrize('flag', [False, True])
