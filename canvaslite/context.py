@@ -100,25 +100,13 @@ class Context:
     def as_execution_options(self) -> dict[str, Any]:
         """Options with which ``apply_async`` would send this run again."""
         hard, soft = self.timelimit or (None, None)
+        names = ('root_id', 'parent_id', 'group_index', 'shadow', 'chord', 'chain', 'expires', 'retries', 'reply_to',
+                 'replaced_task_nesting', 'origin')
         options = {
-            'task_id': self.id,
-            'root_id': self.root_id,
-            'parent_id': self.parent_id,
-            'group_id': self.group,
-            'group_index': self.group_index,
-            'shadow': self.shadow,
-            'chord': self.chord,
-            'chain': self.chain,
-            'link': self.callbacks,
-            'link_error': self.errbacks,
-            'expires': self.expires,
-            'soft_time_limit': soft,
-            'time_limit': hard,
+            **{name: getattr(self, name) for name in names},
+            'task_id': self.id, 'group_id': self.group, 'link': self.callbacks, 'link_error': self.errbacks,
+            'soft_time_limit': soft, 'time_limit': hard,
             'headers': {name: value for name, value in (self.headers or {}).items() if name not in X_DEATH_HEADERS},
-            'retries': self.retries,
-            'reply_to': self.reply_to,
-            'replaced_task_nesting': self.replaced_task_nesting,
-            'origin': self.origin,
         }
         if self.stamps is not None and self.stamped_headers is not None:
             options['stamped_headers'] = self.stamped_headers

@@ -9,7 +9,7 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, tzinfo
 from typing import Any, Protocol
@@ -23,37 +23,21 @@ class App(Protocol):
     """What canvas, results, backends, publishing and execution use of ``app.application.Celery``."""
 
     main: str | None
-
-    @property
-    def conf(self) -> Any: ...
-    @property
-    def tasks(self) -> Mapping[str, Any]: ...
-    @property
-    def backend(self) -> Any: ...
-    @property
-    def publisher(self) -> Any: ...
-    @property
-    def amqp(self) -> Any: ...
-    @property
-    def control(self) -> Any: ...
-    @property
-    def AsyncResult(self) -> Any: ...
-    @property
-    def GroupResult(self) -> Any: ...
-    @property
-    def ResultSet(self) -> Any: ...
-    @property
-    def Task(self) -> Any: ...
-    @property
-    def timezone(self) -> tzinfo: ...
-    @property
-    def current_task(self) -> Any: ...
-    @property
-    def current_worker_task(self) -> Any: ...
-    @property
-    def oid(self) -> str: ...
-    @property
-    def thread_oid(self) -> str: ...
+    conf: Any
+    tasks: Any
+    backend: Any
+    publisher: Any
+    amqp: Any
+    control: Any
+    AsyncResult: Any
+    GroupResult: Any
+    ResultSet: Any
+    Task: Any
+    timezone: tzinfo
+    current_task: Any
+    current_worker_task: Any
+    oid: str
+    thread_oid: str
 
     def now(self) -> datetime: ...
     def uses_utc_timezone(self) -> bool: ...
@@ -167,17 +151,6 @@ current_task: Any = Proxy(get_current_task)
 
 #: Tells this machine's processes from those of others, in `make_oid`.
 _NODE = uuid.uuid4().int
-
-_origin: list[str] = []
-
-
-def origin(nodename: Callable[[], str]) -> str:
-    """``pid@host`` of this process, computed once per process."""
-    if not _origin:
-        _origin.append(f'{os.getpid()}@{nodename()}')
-        os.register_at_fork(after_in_child=_origin.clear)
-    return _origin[0]
-
 
 def make_oid(entity: Any, threads: bool = True) -> str:
     """A UUID that is this process's (and thread's) own for `entity`, and the same whenever it is asked for."""

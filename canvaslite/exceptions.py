@@ -35,7 +35,7 @@ from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExce
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError, OperationalError
 
 __all__ = (
-    'CeleryWarning', 'AlwaysEagerIgnored', 'DuplicateNodenameWarning', 'DuplicateTaskNameWarning', 'FixupWarning',
+    'CeleryWarning', 'AlwaysEagerIgnored', 'DuplicateNodenameWarning', 'DuplicateTaskNameWarning',
     'NotConfigured', 'SecurityWarning', 'UnknownSettingWarning', 'CPendingDeprecationWarning', 'CDeprecationWarning',
     'CeleryError', 'TaskPredicate', 'Retry', 'Ignore', 'Reject', 'ImproperlyConfigured', 'SecurityError',
     'TaskError', 'QueueNotFound', 'IncompleteStream', 'NotRegistered', 'AlreadyRegistered', 'TimeoutError',
@@ -60,10 +60,6 @@ class DuplicateNodenameWarning(CeleryWarning):
 
 class DuplicateTaskNameWarning(CeleryWarning):
     """Two different functions were registered under one task name."""
-
-
-class FixupWarning(CeleryWarning):
-    """An adaptation to another framework could not be made."""
 
 
 class NotConfigured(CeleryWarning):
@@ -100,18 +96,12 @@ class Retry(TaskPredicate):
     `exc` is the error that caused it, if any; `when` is the number of seconds to wait or the time to run at.
     """
 
-    message: str | None = None
-    exc: BaseException | None = None
-    when: float | datetime | None = None
-
     def __init__(self, message: str | None = None, exc: BaseException | str | None = None,
                  when: float | datetime | None = None, is_eager: bool = False, sig: Any = None, **kwargs: Any) -> None:
         self.message = message
-        self.excs: str | None
-        if isinstance(exc, str):
-            self.exc, self.excs = None, exc
-        else:
-            self.exc, self.excs = exc, (_repr_safely(exc) if exc is not None else None)
+        #: The error, and its text.
+        self.exc = None if isinstance(exc, str) else exc
+        self.excs = exc if isinstance(exc, str) or exc is None else _repr_safely(exc)
         self.when = when
         self.is_eager = is_eager
         self.sig = sig
@@ -119,22 +109,13 @@ class Retry(TaskPredicate):
 
     def humanize(self) -> str:
         """When the retry will run, for people."""
-        if isinstance(self.when, numbers.Number):
-            return f'in {self.when}s'
-        return f'at {self.when}'
+        return f'in {self.when}s' if isinstance(self.when, numbers.Number) else f'at {self.when}'
 
     def __str__(self) -> str:
-        if self.message:
-            return self.message
-        if self.excs:
-            return f'Retry {self.humanize()}: {self.excs}'
-        return f'Retry {self.humanize()}'
+        return self.message or f'Retry {self.humanize()}' + (f': {self.excs}' if self.excs else '')
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.__class__, (self.message, self.exc, self.when)
-
-
-RetryTaskError = Retry
 
 
 class Ignore(TaskPredicate):
@@ -216,8 +197,8 @@ class BackendError(Exception):
 class BackendGetMetaError(BackendError):
     """A result could not be read."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.task_id = kwargs.get('task_id', '')
+    def __init__(self, *args: Any, task_id: str = '', **kwargs: Any) -> None:
+        self.task_id = task_id
         super().__init__(*args)
 
     def __repr__(self) -> str:
@@ -227,9 +208,8 @@ class BackendGetMetaError(BackendError):
 class BackendStoreError(BackendError):
     """A result could not be written."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.state = kwargs.get('state', '')
-        self.task_id = kwargs.get('task_id', '')
+    def __init__(self, *args: Any, task_id: str = '', state: str = '', **kwargs: Any) -> None:
+        self.state, self.task_id = state, task_id
         super().__init__(*args)
 
     def __repr__(self) -> str:
@@ -238,9 +218,6 @@ class BackendStoreError(BackendError):
 
 class WorkerTerminate(SystemExit):
     """The worker stops at once."""
-
-
-SystemTerminate = WorkerTerminate
 
 
 class WorkerShutdown(SystemExit):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from functools import partial
+from typing import Any
 
 from kombu.utils.functional import retry_over_time
 
@@ -19,10 +20,10 @@ logger = logging.getLogger('celery.signals')
 Receiver = Callable[..., Any]
 
 
-def _identity(target: Any) -> Any:
-    if hasattr(target, '__func__'):
-        return (id(target.__self__), id(target.__func__))
-    return id(target)
+def _key(receiver: Any, sender: Any, dispatch_uid: Any) -> tuple[Any, Any]:
+    """What two connections of the same receiver to the same sender have in common."""
+    target = (id(receiver.__self__), id(receiver.__func__)) if hasattr(receiver, '__func__') else id(receiver)
+    return target if dispatch_uid is None else dispatch_uid, None if sender is None else id(sender)
 
 
 class Signal:
@@ -38,13 +39,6 @@ class Signal:
         self.name = name
         self.receivers: list[tuple[tuple[Any, Any], Any, Any]] = []
 
-    @overload
-    def connect(self, receiver: Receiver, /, sender: Any = None, weak: bool = True,
-                dispatch_uid: Any = None, retry: bool = False) -> Receiver: ...
-    @overload
-    def connect(self, /, *, sender: Any = None, weak: bool = True,
-                dispatch_uid: Any = None, retry: bool = False) -> Callable[[Receiver], Receiver]: ...
-
     def connect(self, receiver: Receiver | None = None, /, sender: Any = None, weak: bool = True,
                 dispatch_uid: Any = None, retry: bool = False) -> Any:
         """Call `receiver` when the signal is sent (by `sender`, if given). Usable as a decorator.
@@ -53,10 +47,8 @@ class Signal:
         called again until it succeeds (as Celery's option of that name).
         """
         if receiver is None:
-            return lambda function: self.connect(function, sender=sender, weak=weak, dispatch_uid=dispatch_uid,
-                                                 retry=retry)
-        key = (dispatch_uid if dispatch_uid is not None else _identity(receiver),
-               _identity(sender) if sender is not None else None)
+            return partial(self.connect, sender=sender, weak=weak, dispatch_uid=dispatch_uid, retry=retry)
+        key = _key(receiver, sender, dispatch_uid)
         if any(known == key for known, _, _ in self.receivers):
             return receiver
         called: Receiver = _Retrying(receiver) if retry else receiver
@@ -76,14 +68,12 @@ class Signal:
     def disconnect(self, receiver: Receiver | None = None, sender: Any = None, weak: bool | None = None,
                    dispatch_uid: Any = None) -> bool:
         """Undo `connect`; say whether there was anything to undo."""
-        key = (dispatch_uid if dispatch_uid is not None else _identity(receiver),
-               _identity(sender) if sender is not None else None)
-        kept = [entry for entry in self.receivers if entry[0] != key]
-        found = len(kept) != len(self.receivers)
-        self.receivers = kept
-        return found
+        key, before = _key(receiver, sender, dispatch_uid), self.receivers
+        self.receivers = [entry for entry in before if entry[0] != key]
+        return len(before) != len(self.receivers)
 
     def has_listeners(self, sender: Any = None) -> bool:
+        """Whether anybody would be called."""
         return any(True for _ in self._live_receivers(sender))
 
     def _live_receivers(self, sender: Any) -> Iterable[Receiver]:
@@ -110,8 +100,6 @@ class Signal:
 
     def __repr__(self) -> str:
         return f'<Signal: {self.name} providing_args={self.providing_args!r}>'
-
-    __str__ = __repr__
 
 
 class _Retrying:

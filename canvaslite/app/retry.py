@@ -76,15 +76,15 @@ def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str |
 
 def merge_arguments(task: Any, request: Context, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The arguments of a retry: those given, and those of `request` that do not conflict with them."""
+    if (args is None) is (kwargs is None):
+        return args, kwargs
     try:
         parameters = list(inspect.signature(task.run).parameters.values())
     except (TypeError, ValueError):  # a builtin: let the call itself say what does not fit
         return args, kwargs
-    if args is not None and kwargs is None and request.kwargs:
-        return args, _without_given(parameters, args, request.kwargs)
-    if kwargs is not None and args is None and request.args:
-        return _with_given(parameters, request.args, kwargs)
-    return args, kwargs
+    if args is None:
+        return _with_given(parameters, request.args or (), kwargs)
+    return args, _without_given(parameters, args, request.kwargs or {})
 
 
 def _without_given(parameters: list[inspect.Parameter], args: Any, inherited: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from kombu.exceptions import KombuError, OperationalError
 from canvaslite.app.application import Celery
 from canvaslite.app.discovery import find_app
 from canvaslite.cli.worker import worker
+from canvaslite.current import get_current_app
 from canvaslite.exceptions import BackendError, CeleryError
 from canvaslite.utils.redact import redact
 from canvaslite.version import __version__
@@ -44,13 +45,14 @@ class Session:
     @property
     def app(self) -> Celery:
         """The application that ``-A`` names (or ``$CELERY_APP``), with the other options applied to it."""
-        app: Celery = find_app(self.app_name) if self.app_name else Celery('default')
+        # What an app takes from the environment is stronger than its settings; its child processes see it too.
+        for variable, value in (('CELERY_BROKER_URL', self.broker), ('CELERY_RESULT_BACKEND', self.result_backend),
+                                ('CELERY_CONFIG_MODULE', self.config)):
+            if value:
+                os.environ[variable] = value
+        app: Celery = find_app(self.app_name) if self.app_name else get_current_app()
         if self.config:
             app.config_from_object(self.config)
-        if self.broker:
-            app.conf.broker_url = self.broker
-        if self.result_backend:
-            app.conf.result_backend = self.result_backend
         app.set_current()
         app.set_default()
         return app

@@ -104,3 +104,9 @@ def test_the_banner_masks_passwords(broker_url: str, start_worker: Callable[...,
     assert 'guest:guest' not in worker.output
     assert 'transport:   amqp://guest:**@' in worker.output
     assert 'proj.add' in worker.output
+
+
+def test_an_option_is_stronger_than_the_environment(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('CELERY_BROKER_URL', 'memory://')
+    app = APP.format(broker='memory://', backend=None)
+    check_one_line(run('-A', 'mine', '-b', 'nothing://localhost', 'worker', app=app), 'broker_url', 'nothing')
