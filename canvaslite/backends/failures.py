@@ -80,11 +80,10 @@ class FailurePropagation:
             inner, ends = _inner_canvases(element)
             if inner:
                 waiting.extendleft(reversed([_awaited_like(element, sig) if sig is ends else sig for sig in inner]))
-                if element.get('task') != wire.CHORD:
-                    continue
+                continue
             request = request_of(element)
-            store = store_result and state in states.PROPAGATE_STATES and request.id is not None
-            if request.id is not None and element.get('task') not in _NAMES_OF_CANVASES:
+            if request.id is not None:
+                store = store_result and state in states.PROPAGATE_STATES
                 self.keep_outcome(request.id, exc, state, traceback, request, store)
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> None:
@@ -179,9 +178,6 @@ def _takes_more_than_one(function: Any) -> bool:
             return True
         positional += parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     return positional > 1
-
-
-_NAMES_OF_CANVASES = frozenset({wire.GROUP, wire.CHAIN, wire.CHORD})
 
 
 def _links(sig: Mapping[str, Any]) -> list[Any]:

@@ -291,7 +291,7 @@ class BaseResultConsumer:
 
     def _deliver(self, meta: Meta) -> list[tuple[Any, Meta]]:
         task_id = meta['task_id']
-        for wait in self._waits.get(task_id, ()):
+        for wait in tuple(self._waits.get(task_id, ())):
             wait.inbox.append(meta)
         if meta['status'] not in states.READY_STATES:
             return []

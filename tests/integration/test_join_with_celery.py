@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kombu.exceptions import OperationalError
 
 from canvaslite import Celery, states
 from canvaslite.context import Context
@@ -167,3 +168,28 @@ def test_unordered_chords_are_joined_too(redis_url, order):
         fleet.run(side, place, place)
     assert fleet.sent() == [('body-' + fleet.group_id, [[0, 1, 2]])]
     fleet.ours.backend.close()
+
+
+def test_a_broker_that_is_away_does_not_fail_the_chord(fleet, redis_url):
+    cut_off = Celery('cut off', broker='amqp://127.0.0.1:1//', backend=redis_url, set_as_current=False)
+    cut_off.conf.update(task_publish_retry=False, broker_connection_timeout=1)
+    fleet.open('ours')
+    fleet.run('ours', 0, 0)
+    fleet.run('ours', 1, 1)
+    connected, fleet.ours = fleet.ours, cut_off
+    with pytest.raises(OperationalError):
+        fleet.run('ours', 2, 2)
+    fleet.ours = connected
+    assert fleet.sent() == []
+    fleet.run('ours', 2, 2)  # as when its message is delivered again
+    assert fleet.sent() == [('body-' + fleet.group_id, [[0, 1, 2]])]
+
+
+def test_values_that_cannot_be_sent_to_the_body_fail_it(fleet, caplog):
+    caplog.set_level(logging.CRITICAL)
+    fleet.body['options']['serializer'] = 'no such serializer'
+    fleet.open('ours')
+    for place in range(3):
+        fleet.run('ours', place, place)
+    result = fleet.ours.AsyncResult('body-' + fleet.group_id)
+    assert isinstance(result.result, ChordError) and 'Callback error' in str(result.result)
