@@ -1,13 +1,20 @@
-"""memcached as a result store, through pymemcache or pylibmc."""
+"""memcached as a result store, through pymemcache or pylibmc.
+
+It cannot count parts and keep them in one step, so that chords are joined by the polling task. Celery counts with
+``incr`` there: chords that it has published are counted with it.
+"""
 
 from __future__ import annotations
 
+import os
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
 
+from canvaslite.backends import chords
 from canvaslite.backends.cache import CacheBackend
 from canvaslite.backends.waiting import SyncBackendMixin
 from canvaslite.exceptions import ImproperlyConfigured
@@ -34,7 +41,13 @@ class Memcached:
         if not servers:
             raise ImproperlyConfigured('result_backend: memcached needs a server; '
                                        'write cache+memcached://127.0.0.1:11211/')
-        self.client = _make_client(servers, dict(options))
+        self.servers, self.options = servers, dict(options)
+        self.connect()
+        _clients.add(self)
+
+    def connect(self) -> None:
+        """Begin with new connections. Those from before a fork belong to the parent."""
+        self.client = _make_client(self.servers, self.options)
 
     def get(self, key: bytes) -> Any:
         """The value, or None."""
@@ -86,3 +99,26 @@ class MemcachedBackend(SyncBackendMixin, CacheBackend):
 
     def mget(self, keys: Iterable[Any]) -> Any:
         return self.client.get_multi(list(keys))
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+        """Count a part of a chord that Celery has published; the last one has the body sent."""
+        if not request.group:
+            return
+        count = self.client.incr(self.get_key_for_chord(request.group))
+        if count is None:
+            # Ours: a task polls for it.
+            return
+        header = self.restore_group(request.group)
+        if header is not None and count == (request.chord.get('chord_size') or len(header)):
+            chords.send_unlock_task(self, header, self.app.signature(request.chord), countdown=0)
+
+
+_clients: weakref.WeakSet[Memcached] = weakref.WeakSet()
+
+
+def _connect_anew() -> None:
+    for client in list(_clients):
+        client.connect()
+
+
+os.register_at_fork(after_in_child=_connect_anew)
