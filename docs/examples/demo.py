@@ -75,27 +75,9 @@ def masked(url: str | None) -> str | None:
 
 def start_worker(folder: Path) -> subprocess.Popen[bytes]:
     print('worker  canvaslite -A etl worker -c 2 -l INFO\n', flush=True)
-    return subprocess.Popen(
-        [
-            sys.executable,
-            '-m',
-            'canvaslite',
-            '-q',
-            '-A',
-            'etl',
-            'worker',
-            '-n',
-            f'{os.environ["ETL_QUEUE"]}@%h',
-            '-c',
-            '2',
-            '-l',
-            'INFO',
-            '-f',
-            str(folder / 'worker.log'),
-        ],
-        cwd=HERE,
-        stderr=subprocess.PIPE,
-    )
+    options = ['-n', f'{os.environ["ETL_QUEUE"]}@%h', '-c', '2', '-l', 'INFO', '-f', str(folder / 'worker.log')]
+    command = [sys.executable, '-m', 'canvaslite', '-q', '-A', 'etl', 'worker', *options]
+    return subprocess.Popen(command, cwd=HERE, stderr=subprocess.PIPE)
 
 
 def stop_worker(worker: subprocess.Popen[bytes]) -> None:
