@@ -13,7 +13,7 @@ import pytest
 
 from canvaslite import Celery, states
 from canvaslite.exceptions import ImproperlyConfigured
-from tests.conftest import await_port, free_port
+from tests.fixtures import await_port, free_port
 
 pytest.importorskip('pymemcache')
 if shutil.which('memcached') is None:
