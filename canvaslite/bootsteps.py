@@ -12,7 +12,7 @@ A program adds its own: ``app.steps['worker'].add(MyStep)`` or ``app.steps['cons
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from threading import Event
 from typing import Any
@@ -42,7 +42,6 @@ class Step:
     last = False
     #: Whether it takes part, unless `include_if` says something else.
     enabled = True
-    conditional = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -153,14 +152,9 @@ class Blueprint:
     name: str = ''
     default_steps: Iterable[Any] = ()
 
-    def __init__(self, steps: Iterable[Any] | None = None, name: str | None = None,
-                 on_start: Callable[[], Any] | None = None, on_close: Callable[[], Any] | None = None,
-                 on_stopped: Callable[[], Any] | None = None) -> None:
+    def __init__(self, steps: Iterable[Any] | None = None, name: str | None = None) -> None:
         self.name = name or self.name or type(self).__qualname__
         self.types = [*self.default_steps, *(steps or ())]
-        self.on_start = on_start
-        self.on_close = on_close
-        self.on_stopped = on_stopped
         self.state = 0
         self.started = 0
         self.steps: dict[str, Step] = {}
@@ -206,22 +200,14 @@ class Blueprint:
     def start(self, parent: Any) -> None:
         """Start the steps."""
         self.state = RUN
-        if self.on_start is not None:
-            self.on_start()
         for position, step in enumerate(parent.steps):
             logger.debug('| %s: Starting %s', self.name, step.alias)
             self.started = position + 1
             step.start(parent)
 
-    def close(self, parent: Any) -> None:
-        if self.on_close is not None:
-            self.on_close()
-        self.send_all(parent, 'close', 'closing', reverse=False, propagate=False)
-
-    def restart(self, parent: Any, method: str = 'stop', description: str = 'restarting',
-                propagate: bool = False) -> None:
+    def restart(self, parent: Any) -> None:
         """Stop the steps, to be started again."""
-        self.send_all(parent, method, description, propagate=propagate)
+        self.send_all(parent, 'stop', 'restarting', propagate=False)
 
     def stop(self, parent: Any, close: bool = True, terminate: bool = False) -> None:
         """Stop the steps, those last started first."""
@@ -231,12 +217,10 @@ class Blueprint:
             self.state = TERMINATE
             self.shutdown_complete.set()
             return
-        self.close(parent)
+        self.send_all(parent, 'close', 'closing', reverse=False, propagate=False)
         self.state = CLOSE
         method, description = ('terminate', 'terminating') if terminate else ('stop', 'stopping')
         self.send_all(parent, method, description, propagate=False)
-        if self.on_stopped is not None:
-            self.on_stopped()
         self.state = TERMINATE
         self.shutdown_complete.set()
 
@@ -260,12 +244,11 @@ class Blueprint:
                 logger.exception('Error on %s %s: %r', description or method, step.alias, exc)
 
     def info(self, parent: Any) -> dict[str, Any]:
-        info: dict[str, Any] = {}
-        for step in parent.steps:
-            info.update(step.info(parent) or {})
-        return info
+        """What ``inspect stats`` shows of all steps."""
+        return {name: value for step in parent.steps for name, value in (step.info(parent) or {}).items()}
 
     def human_state(self) -> str:
+        """The state as a word for logs."""
         return _STATES[self.state]
 
     def __getitem__(self, name: str) -> Step:

@@ -18,9 +18,6 @@ TASK_HEADERS = (
     'argsrepr', 'kwargsrepr', 'origin', 'ignore_result', 'replaced_task_nesting', 'stamped_headers', 'stamps',
 )
 
-#: Keys of the third element of a protocol 2 body.
-EMBED_KEYS = ('callbacks', 'errbacks', 'chain', 'chord')
-
 # --- built-in tasks ------------------------------------------------------------
 BACKEND_CLEANUP = 'celery.backend_cleanup'
 CHORD_UNLOCK = 'celery.chord_unlock'
@@ -33,9 +30,6 @@ CHAIN = 'celery.chain'
 CHORD = 'celery.chord'
 
 # --- queues and exchanges --------------------------------------------------------
-DEFAULT_QUEUE = 'celery'
-PIDBOX_NAMESPACE = 'celery'
-EVENT_EXCHANGE = 'celeryev'
 #: Exchange of the queues that belong to one worker each (`worker_direct`), and what follows its name in theirs.
 WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX = 'C.dq2', '.dq2'
 
@@ -48,8 +42,6 @@ GROUP_TABLE = 'celery_tasksetmeta'
 
 #: Suffixes of a chord's keys beside its group key (Celery 5.7's layout).
 JOIN_PARTS, JOIN_EXTRA, JOIN_SIZE, JOIN_SEEN, JOIN_CLAIM = '.j', '.t', '.s', '.d', '.c'
-#: Value of the claim key once the body is out.
-JOIN_DONE = 'done'
 
 #: Modules under which our own exceptions are stored, so that Celery can rebuild them.
 CELERY_EXCEPTIONS_MODULE = 'celery.exceptions'

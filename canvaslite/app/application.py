@@ -177,8 +177,7 @@ class Celery(Services):
     def finalize(self, auto: bool = False) -> None:
         """Make all tasks that were declared, and the built-in and shared ones.
 
-        Raises:
-            RuntimeError: with `auto`, where ``autofinalize=False`` was given.
+        Raises `RuntimeError`: with `auto`, where ``autofinalize=False`` was given.
         """
         with self._finalize_mutex:
             if self.finalized:
@@ -238,8 +237,7 @@ class Celery(Services):
     def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> Any:
         """As `config_from_object`, with the module that the environment variable names.
 
-        Raises:
-            ImproperlyConfigured: the variable is not set, unless `silent`.
+        Raises `ImproperlyConfigured`: the variable is not set, unless `silent`.
         """
         module = os.environ.get(variable_name)
         if not module and not silent:

@@ -99,8 +99,7 @@ def shared_task(*args: Any, **options: Any) -> Any:
     Returns:
         A proxy of the current app's task.
 
-    Raises:
-        TypeError: the decorator was applied twice to one function.
+    Raises `TypeError`: the decorator was applied twice to one function.
     """
     if len(args) == 1 and callable(args[0]):
         return _share(args[0], **options)
@@ -123,8 +122,7 @@ def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: 
               **options: Any) -> Any:
     """The app's task that runs `fun`, made and registered unless there is one of that name.
 
-    Raises:
-        RuntimeError: the app must be finalized first (``autofinalize=False``).
+    Raises `RuntimeError`: the app must be finalized first (``autofinalize=False``).
     """
     if not app.finalized and not app.autofinalize:
         raise RuntimeError('the app is not finalized; call app.finalize() before its tasks are used')

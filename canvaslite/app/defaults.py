@@ -33,8 +33,7 @@ class Setting(NamedTuple):
     def check(self, value: Any) -> Any:
         """`value` as the setting keeps it: numbers and truth values may be given as text, paths as path objects.
 
-        Raises:
-            ImproperlyConfigured: it is of no type that the setting may have.
+        Raises `ImproperlyConfigured`: it is of no type that the setting may have.
         """
         if value is None:
             return None

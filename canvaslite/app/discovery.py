@@ -22,8 +22,7 @@ def find_app(name: Any) -> Any:
     ``proj.celery``, then any app that the module holds. ``proj.celery:app`` and ``proj.app``: that very object.
     An app is returned as it is.
 
-    Raises:
-        ImproperlyConfigured: there is no such module, or no app in it.
+    Raises `ImproperlyConfigured`: there is no such module, or no app in it.
     """
     if not isinstance(name, str):
         return name
@@ -88,8 +87,7 @@ def autodiscover_tasks(packages: Iterable[str], related_name: str | None = 'task
 
     A package's name may also be that of a class in one, as Django's apps are.
 
-    Raises:
-        ImportError: the package is not there, or an import in the module fails.
+    Raises `ImportError`: the package is not there, or an import in the module fails.
     """
     # A module found so may itself call for a discovery while it is imported.
     if getattr(_discovering, 'active', False):

@@ -229,8 +229,7 @@ class Services:
     def timezone(self) -> tzinfo:
         """The time zone of the ``timezone`` setting; UTC, or the local one where ``enable_utc`` is off.
 
-        Raises:
-            ImproperlyConfigured: there is no such time zone.
+        Raises `ImproperlyConfigured`: there is no such time zone.
         """
         name = self.conf.timezone or (UTC if self.conf.enable_utc else local_timezone())
         try:

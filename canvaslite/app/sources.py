@@ -25,8 +25,7 @@ def read_source(source: Any, namespace: str | None = None, silent: bool = False)
     ``module.name``). With `namespace`, settings are those named ``NAMESPACE_...``; lower-case settings count as well.
     A name that was meant for a setting and is none is warned of.
 
-    Raises:
-        ImportError: there is no such module, unless `silent`.
+    Raises `ImportError`: there is no such module, unless `silent`.
     """
     if isinstance(source, str):
         try:

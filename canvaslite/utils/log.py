@@ -13,8 +13,7 @@ task_logger = logging.getLogger('celery.task')
 def get_task_logger(name: str) -> logging.Logger:
     """A logger for the tasks of a module; its lines show the task that wrote them.
 
-    Raises:
-        RuntimeError: the name is one of ours.
+    Raises `RuntimeError`: the name is one of ours.
     """
     if name in ('celery', 'celery.task', 'canvaslite'):
         raise RuntimeError(f'Logger name {name!r} is reserved!')
