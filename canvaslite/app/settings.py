@@ -77,16 +77,6 @@ class Settings(MutableMapping[str, Any]):
         values = self.__dict__
         return values[key] if key in values else values[self._name(key)]
 
-    def get(self, key: str, default: Any = None) -> Any:
-        try:
-            return self[key]
-        except KeyError:
-            return default
-
-    def __contains__(self, key: object) -> bool:
-        self._read()
-        return key in self.__dict__ or (isinstance(key, str) and self._name(key) in self.__dict__)
-
     def __iter__(self) -> Iterator[str]:
         self._read()
         return iter(tuple(self.__dict__))
@@ -113,24 +103,12 @@ class Settings(MutableMapping[str, Any]):
         self._merge()
 
     def __delattr__(self, name: str) -> None:
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError(self._describe_missing(name)) from None
+        del self[name]
 
     def __delitem__(self, key: str) -> None:
         """Take back what the program set; the configuration source or the default is in effect again."""
-        del self._changes[self._name(key)]
+        self._changes.pop(self._name(key), None)
         self._merge()
-
-    def pop(self, key: str, *default: Any) -> Any:
-        """Take back what the program set, and return it."""
-        name = self._name(key)
-        if name not in self._changes and default:
-            return default[0]
-        value = self._changes[name]
-        del self[name]
-        return value
 
     def clear(self) -> None:
         """Take back all that the program set."""
@@ -250,7 +228,7 @@ class Settings(MutableMapping[str, Any]):
 
     def table(self, with_defaults: bool = False, censored: bool = True) -> Layer:
         """The settings as a dict, secrets masked unless `censored` is false."""
-        values = dict(self) if with_defaults else self.without_defaults()
+        values = dict(sorted((self if with_defaults else self.without_defaults()).items()))
         return censor(values) if censored else values
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:

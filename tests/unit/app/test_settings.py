@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import timeit
 import warnings
 from datetime import timedelta
@@ -14,7 +15,6 @@ import pytest
 from canvaslite import Celery
 from canvaslite.app.defaults import SETTINGS
 from canvaslite.app.names import _warned
-from canvaslite.app.settings import Settings
 from canvaslite.exceptions import ImproperlyConfigured, UnknownSettingWarning
 
 
@@ -33,10 +33,16 @@ def make_app(**options: Any) -> Celery:
     return Celery('conf', set_as_current=False, **options)
 
 
-def test_every_setting_has_its_default_type_and_meaning() -> None:
+def test_the_page_of_settings_says_what_the_code_says() -> None:
+    page = Path(__file__).parents[3].joinpath('docs/settings.md').read_text()
+    said = re.findall(r'^\| `(\w+)` \| `(.*?)` \| (.*?) \| .+\. \|$', page, re.MULTILINE)
+    assert sorted(said) == sorted((name, repr(setting.default), setting.kind.replace('|', ' or '))
+                                  for name, setting in SETTINGS.items())
+
+
+def test_a_default_is_of_its_settings_type() -> None:
     for setting in SETTINGS.values():
-        assert setting.meaning.endswith('.'), setting.name
-        Settings()[setting.name] = setting.default
+        assert setting.check(setting.default) == setting.default
 
 
 def test_a_setting_is_an_attribute_and_a_key() -> None:
