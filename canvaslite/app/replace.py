@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from canvaslite import wire
-from canvaslite.canvas import _chain, group, signature
+from canvaslite.canvas import _chain, signature
+from canvaslite.canvas.freezing import lead_into
+from canvaslite.canvas.steps import ends_in_group
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.functional import maybe_list
 
@@ -36,13 +38,7 @@ def send_replacement(task: Any, sig: Any) -> Any:
 
 def with_one_result(app: Any, sig: Any) -> Any:
     """`sig` with a group at its end joined to one list, so that there is one task with the id of the replaced one."""
-    accumulate = app.tasks[wire.ACCUMULATE]
-    if isinstance(sig, group):
-        return sig | accumulate.s(index=0)
-    if isinstance(sig, _chain) and isinstance(sig.tasks[-1], group):
-        sig.tasks = list(sig.tasks)
-        sig.tasks[-1] |= accumulate.s(index=0)
-    return sig
+    return lead_into(sig, app.tasks[wire.ACCUMULATE].s(index=0)) if ends_in_group(sig) else sig
 
 
 def inherit_links(sig: Any, request: Any) -> None:

@@ -77,7 +77,8 @@ def test_what_is_left_of_the_chain_follows_the_replacement(replaced: Any, add: A
     assert [step['options']['task_id'] for step in embed['chain']] == ['third', 'second']
 
 
-@pytest.mark.parametrize('spelling', ['task', 'chain', 'group', 'chord', 'chain ending in a group'])
+@pytest.mark.parametrize('spelling', ['task', 'chain', 'group', 'chord', 'chain ending in a group', 'group of one',
+                                      'chord with a group as its body', 'chain ending in such a chord', 'chunks'])
 def test_any_canvas_can_replace_a_task(app: Celery, replaced: Any, add: Any, spelling: str) -> None:
     app.conf.task_always_eager = True
     sig, value = {
@@ -86,6 +87,10 @@ def test_any_canvas_can_replace_a_task(app: Celery, replaced: Any, add: Any, spe
         'group': (group(add.s(1), add.s(2)), [1, 2]),
         'chord': (chord([add.s(1), add.s(2)], add.s()), 3),
         'chain ending in a group': (chain(add.s(1), group(add.s(2), add.s(3))), [3, 4]),
+        'group of one': (group([add.s(1)]), [1]),
+        'chord with a group as its body': (chord([add.s(1), add.s(2)], group(add.s(), add.s(3))), [3, 6]),
+        'chain ending in such a chord': (chain(add.s(1), chord([add.s(2)], group(add.s(), add.s(3)))), [3, 6]),
+        'chunks': (add.chunks([(1, 2), (3, 4), (5, 6)], 2), [[3, 7], [11]]),
     }[spelling]
 
     @app.task(bind=True, name='outer')
