@@ -8,6 +8,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
+from operator import attrgetter
 from types import GenericAlias
 from typing import Any
 
@@ -127,15 +128,9 @@ class Celery(Services):
         """Make this the current app wherever no other is."""
         current.set_default_app(self)
 
-    @property
-    def current_task(self) -> Any:
-        """The task that runs in this thread, or None."""
-        return current.get_current_task()
-
-    @property
-    def current_worker_task(self) -> Any:
-        """The same, without tasks that were called as functions."""
-        return current.get_current_worker_task()
+    #: The task that runs in this thread, or None; the second never one that was called as a function.
+    current_task: Any = property(lambda self: current.get_current_task())
+    current_worker_task: Any = property(lambda self: current.get_current_worker_task())
 
     # -- tasks --------------------------------------------------------------------------------------------
 
@@ -210,10 +205,8 @@ class Celery(Services):
 
     # -- configuration ------------------------------------------------------------------------------------
 
-    @property
-    def configured(self) -> bool:
-        """Whether the configuration was read."""
-        return self.conf.loaded
+    #: Whether the configuration was read.
+    configured: Any = property(attrgetter('conf.loaded'))
 
     def config_from_object(self, obj: Any, silent: bool = False, force: bool = False,
                            namespace: str | None = None) -> Any:

@@ -1,8 +1,7 @@
 """Every setting: its name, default and type.
 
 Names and defaults are those of Celery 5.7; docs/settings.md says what each means. A setting's `kind` lists the types it
-may have, separated by ``|`` (`list`: any sequence or set; `class`: also given by name). None is always allowed and means
-"not set".
+may have, separated by ``|`` (`list`: any sequence or set; `class`: also given by name). None always means "not set".
 """
 
 from __future__ import annotations

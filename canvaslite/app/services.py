@@ -57,15 +57,12 @@ class Services:
         self.conf.bind_to(amqp.flush_routes)
         return amqp
 
-    @cached_property
-    def publisher(self) -> Any:
-        """What sends task messages."""
-        return symbol_by_name(self.publisher_cls)(self)
-
-    @cached_property
-    def connections(self) -> Any:
-        """What opens connections."""
-        return symbol_by_name(self.connections_cls)(self)
+    #: What sends task messages, and what opens connections.
+    publisher: Any = cached_property(lambda self: symbol_by_name(self.publisher_cls)(self))
+    connections: Any = cached_property(lambda self: symbol_by_name(self.connections_cls)(self))
+    #: Connections and producers for publishing, at most ``broker_pool_limit`` at once.
+    pool: Any = property(attrgetter('connections.pool'))
+    producer_pool: Any = property(attrgetter('amqp.producer_pool'))
 
     def connection_for_read(self, url: Any = None, **options: Any) -> Any:
         """A connection for consuming; options as for `connection`."""
@@ -82,16 +79,6 @@ class Services:
         login_method, failover_strategy; what is not given is taken from the settings.
         """
         return self.connection_for_write(hostname, **options)
-
-    @property
-    def pool(self) -> Any:
-        """Connections for publishing, at most ``broker_pool_limit`` at once."""
-        return self.connections.pool
-
-    @property
-    def producer_pool(self) -> Any:
-        """Producers, at most ``broker_pool_limit`` at once."""
-        return self.amqp.producer_pool
 
     def connection_or_acquire(self, connection: Any = None, pool: bool = True, *_: Any,
                               **__: Any) -> AbstractContextManager[Any]:
@@ -155,20 +142,10 @@ class Services:
             return instantiate(override, app=self, url=url)
         return symbol_by_name('canvaslite.backends:by_url')(url, self)
 
-    @cached_property
-    def AsyncResult(self) -> Any:
-        """`AsyncResult` of this app."""
-        return self.subclass_with_self('canvaslite.result:AsyncResult')
-
-    @cached_property
-    def GroupResult(self) -> Any:
-        """`GroupResult` of this app."""
-        return self.subclass_with_self('canvaslite.result:GroupResult')
-
-    @cached_property
-    def ResultSet(self) -> Any:
-        """`ResultSet` of this app."""
-        return self.subclass_with_self('canvaslite.result:ResultSet')
+    #: The classes of results, of this app.
+    AsyncResult: Any = cached_property(lambda self: self.subclass_with_self('canvaslite.result:AsyncResult'))
+    GroupResult: Any = cached_property(lambda self: self.subclass_with_self('canvaslite.result:GroupResult'))
+    ResultSet: Any = cached_property(lambda self: self.subclass_with_self('canvaslite.result:ResultSet'))
 
     def signature(self, *args: Any, **kwargs: Any) -> Any:
         """A signature of this app; arguments as for `canvaslite.signature`."""
@@ -189,20 +166,11 @@ class Services:
 
     # -- worker and remote control ------------------------------------------------------------------------
 
-    @cached_property
-    def control(self) -> Any:
-        """Remote control of workers."""
-        return instantiate(self.control_cls, app=self)
-
-    @cached_property
-    def log(self) -> Any:
-        """The log of a worker."""
-        return instantiate(self.log_cls, app=self)
-
-    @property
-    def Worker(self) -> Any:
-        """Makes a `Worker` of this app; its arguments are the worker's options."""
-        return partial(symbol_by_name(self.worker_cls), self)
+    #: Remote control of workers, and the log of a worker.
+    control: Any = cached_property(lambda self: instantiate(self.control_cls, app=self))
+    log: Any = cached_property(lambda self: instantiate(self.log_cls, app=self))
+    #: Makes a `Worker` of this app; its arguments are the worker's options.
+    Worker: Any = property(lambda self: partial(symbol_by_name(self.worker_cls), self))
 
     def worker_main(self, argv: list[str] | None = None) -> Any:
         """As `start`, for the command ``worker``; raises `ValueError` where it is not among the arguments."""
@@ -245,10 +213,8 @@ class Services:
         """Whether the app's time zone is UTC."""
         return self.timezone == UTC
 
-    @cached_property
-    def oid(self) -> str:
-        """Id of this app in this process, where replies to it are sent."""
-        return current.make_oid(self, threads=False)
+    #: Id of this app in this process, where replies to it are sent.
+    oid: Any = cached_property(lambda self: current.make_oid(self, threads=False))
 
     @property
     def thread_oid(self) -> str:
