@@ -1,0 +1,30 @@
+"""Canvases in the place of a task, run by way of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from canvaslite import Celery, chain, chord, group
+
+
+@pytest.mark.parametrize('which, value', [
+    ('group of one', [['a']]),
+    ('chord with a group as its body', [['b', [['a']]], ['c', [['a']]]]),
+    ('chain ending in such a chord', [['b', [['a', ['d']]]], ['c', [['a', ['d']]]]]),
+])
+def test_a_member_of_a_header_replaced_by_a_group_gives_its_list(
+        app: Celery, s: Callable[..., Any], value_of: Callable[..., Any], which: str, value: Any) -> None:
+    canvas = {
+        'group of one': group([s('a')]),
+        'chord with a group as its body': chord([s('a')], group(s('b'), s('c'))),
+        'chain ending in such a chord': chain(s('d'), chord([s('a')], group(s('b'), s('c')))),
+    }[which]
+
+    @app.task(bind=True, name='outer')
+    def outer(self: Any) -> Any:
+        return self.replace(canvas)
+    assert value_of(outer.s()) == value
+    assert value_of(chord([outer.s(), s('o')], s('end'))) == ['end', [value, ['o']]]
