@@ -23,8 +23,8 @@ def test_a_member_of_a_header_replaced_by_a_group_gives_its_list(
         'chain ending in such a chord': chain(s('d'), chord([s('a')], group(s('b'), s('c')))),
     }[which]
 
-    @app.task(bind=True, name='outer')
+    @app.task(bind=True, name=which)
     def outer(self: Any) -> Any:
-        return self.replace(canvas)
+        return self.replace(canvas.clone())
     assert value_of(outer.s()) == value
     assert value_of(chord([outer.s(), s('o')], s('end'))) == ['end', [value, ['o']]]
