@@ -87,22 +87,32 @@ class RawReceipts:
 
 
 class MessageReceipts:
-    """Receipts of kombu messages, which know their own channel."""
+    """Receipts of kombu messages, which know their own channel.
 
-    __slots__ = ('_errors', 'closed', 'remembered')
+    A transport that is lost is found out where messages are read from it; here that is only told.
+    """
 
-    def __init__(self, errors: tuple[type[BaseException], ...]) -> None:
-        self._errors = errors
+    __slots__ = ('closed', 'remembered')
+
+    def __init__(self) -> None:
         self.closed = False
         self.remembered: deque[int] = deque(maxlen=0)
 
     def acknowledge(self, receipt: Any, key: int) -> None:
-        if not self.closed:
-            receipt.ack_log_error(logger, self._errors)
+        if self.closed:
+            return
+        try:
+            receipt.ack()
+        except Exception as exc:
+            logger.critical("Couldn't ack %r, reason: %s", receipt.delivery_tag, exc)
 
     def reject(self, receipt: Any, requeue: bool) -> None:
-        if not self.closed:
-            receipt.reject_log_error(logger, self._errors, requeue=requeue)
+        if self.closed:
+            return
+        try:
+            receipt.reject(requeue=requeue)
+        except Exception as exc:
+            logger.critical("Couldn't reject %r, reason: %s", receipt.delivery_tag, exc)
 
     def flush(self) -> None:
         """Nothing is held back."""

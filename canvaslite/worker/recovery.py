@@ -72,13 +72,13 @@ class Recovery:
             self._give_up(connection, exc)
         if connection.alt and not connection.completes_cycle(attempt - 1):
             logger.error('consumer: Cannot connect to %s: %s. Will retry using next failover.',
-                         connection.as_uri(), exc)
+                         connection.as_uri(), _reason(exc))
             connection.maybe_switch_next()
             return
         rounds = attempt // (len(connection.alt) or 1)
         interval = min(INTERVAL_START + INTERVAL_STEP * (rounds - 1), INTERVAL_MAX)
         logger.error('consumer: Cannot connect to %s: %s. Trying again in %.2f seconds... (%s/%s)',
-                     connection.as_uri(), exc, interval, attempt, most)
+                     connection.as_uri(), _reason(exc), interval, attempt, most)
         connection.maybe_switch_next()
         self.wait(interval)
 
@@ -86,7 +86,7 @@ class Recovery:
         setting = 'broker_connection_retry_on_startup' if self.first else 'broker_connection_retry'
         advice = '' if self.may_retry() else f' ({setting} is off)'
         logger.critical('consumer: Cannot connect to the broker_url %s: %s%s. Check that the broker runs there '
-                        'and lets this user in.', connection.as_uri(), exc, advice)
+                        'and lets this user in.', connection.as_uri(), _reason(exc), advice)
         raise WorkerShutdown(1) from exc
 
     def note_loss(self, exc: BaseException) -> None:
@@ -102,6 +102,10 @@ class Recovery:
         if len(self._losses) > FREQUENT:
             logger.critical('consumer: The connection was lost %s times within %s seconds.', len(self._losses), PERIOD)
             self.wait(PAUSE)
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc).rstrip('.') or type(exc).__name__
 
 
 def _refuse_exhaustion(exc: BaseException) -> None:

@@ -21,9 +21,9 @@ def is_raw_channel(channel: Any) -> bool:
     return hasattr(channel, 'consume_raw')
 
 
-def make_receipts(channel: Any, errors: tuple[type[BaseException], ...]) -> RawReceipts | MessageReceipts:
+def make_receipts(channel: Any) -> RawReceipts | MessageReceipts:
     """Receipts for the messages of `channel`."""
-    return RawReceipts(channel) if is_raw_channel(channel) else MessageReceipts(errors)
+    return RawReceipts(channel) if is_raw_channel(channel) else MessageReceipts()
 
 
 class RawSubscription:

@@ -77,6 +77,8 @@ def test_running_tasks_end_although_the_broker_goes_away_during_a_warm_stop(
     worker = start_project_worker(**wired)
     result = project.sleep.delay(2)
     worker.await_line('received')
+    (active,) = project.app.control.inspect(timeout=1, limit=1).active().values()
+    assert [info['id'] for info in active] == [result.id]
     worker.process.terminate()
     worker.await_line('Warm shutdown')
     wire.cut()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal as signals
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -99,17 +100,25 @@ def _terminate_all(state: PanelState, requests: Iterable[Request], signum: int) 
 
 
 def _mark_revoked(state: PanelState, ids: Iterable[str]) -> None:
-    """Store REVOKED for tasks that nobody has started, so that those who wait for them need not."""
+    """Store REVOKED for tasks that nobody has started, so that those who wait for them need not.
+
+    In a thread, because a store that is away must not keep the worker from its work; and with a store of its own,
+    because a child that is forked meanwhile must not inherit one that is in use.
+    """
     running = {request.id for request in state.worker.state.requests(Stage.ACTIVE)}
-    backend = state.app.backend
-    for id in ids:
-        if id in running:
-            continue
-        try:
+    waiting = [id for id in ids if id not in running]
+    if waiting:
+        threading.Thread(target=_store_revoked, args=(state.app, waiting), daemon=True).start()
+
+
+def _store_revoked(app: Any, ids: Iterable[str]) -> None:
+    try:
+        backend = app._get_backend()
+        for id in ids:
             if backend.get_state(id) in _NOT_STARTED:
                 backend.mark_as_revoked(id, reason='revoked', store_result=True)
-        except Exception as exc:
-            logger.warning('Failed to mark task %s as revoked in backend: %s', id, exc)
+    except Exception as exc:
+        logger.warning('Failed to mark the tasks %s as revoked in the result store: %s', ', '.join(ids), exc)
 
 
 @control_command(args=[('task_name', str), ('rate_limit', str)],

@@ -23,7 +23,7 @@ class Tasks(bootsteps.StartStopStep):
         channel = c.connection.default_channel
         queues = list(c.app.amqp.queues.consume_from.values())
         c.qos_global = self._is_qos_global(c, queues)
-        c.receipts = make_receipts(channel, c.connection_errors)
+        c.receipts = make_receipts(channel)
         c.intake = Intake(c, c.receipts, c.prefetch, c.returns)
         kind = RawSubscription if is_raw_channel(channel) else MessageSubscription
         subscription = kind(channel, queues, c.intake)
