@@ -33,28 +33,22 @@ __all__ = (
 
 #: Where each public name lives. A module stands for itself.
 _HOMES = {
-    'Celery': 'canvaslite.app.application',
+    **dict.fromkeys(('Celery', 'bugreport'), 'canvaslite.app.application'),
     'shared_task': 'canvaslite.app.declare',
-    'bugreport': 'canvaslite.app.application',
     'Task': 'canvaslite.app.task',
-    'current_app': 'canvaslite.current',
-    'current_task': 'canvaslite.current',
-    'app_or_default': 'canvaslite.current',
+    **dict.fromkeys(('current_app', 'current_task', 'app_or_default'), 'canvaslite.current'),
     **dict.fromkeys(('Signature', 'signature', 'maybe_signature', 'subtask', 'chain', 'group', 'chord', 'chunks',
                      'xmap', 'xstarmap', 'StampingVisitor'), 'canvaslite.canvas'),
     'uuid': 'canvaslite.utils.uuid',
+    **{name: f'canvaslite.{name}' for name in ('states', 'exceptions', 'signals')},
 }
-_MODULES = frozenset({'states', 'exceptions', 'signals'})
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(import_module(_HOMES[name]), name)
-    elif name in _MODULES:
-        value = import_module(f'canvaslite.{name}')
-    else:
+    if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    globals()[name] = value
+    module = import_module(_HOMES[name])
+    globals()[name] = value = module if name in ('states', 'exceptions', 'signals') else getattr(module, name)
     return value
 
 

@@ -150,8 +150,4 @@ after_setup_task_logger = Signal({'logger', 'loglevel', 'logfile', 'format', 'co
                                  name='after_setup_task_logger')
 beat_init = Signal(name='beat_init')
 beat_embedded_init = Signal(name='beat_embedded_init')
-eventlet_pool_started = Signal(name='eventlet_pool_started')
-eventlet_pool_preshutdown = Signal(name='eventlet_pool_preshutdown')
-eventlet_pool_postshutdown = Signal(name='eventlet_pool_postshutdown')
-eventlet_pool_apply = Signal({'target', 'args', 'kwargs'}, name='eventlet_pool_apply')
 user_preload_options = Signal({'app', 'options'}, name='user_preload_options')
