@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
-from threading import Event
 from typing import Any
 
 from kombu.common import ignore_errors
@@ -159,7 +158,6 @@ class Blueprint:
         self.started = 0
         self.steps: dict[str, Step] = {}
         self.order: list[Step] = []
-        self.shutdown_complete = Event()
 
     # -- making
 
@@ -215,18 +213,12 @@ class Blueprint:
             return
         if self.state != RUN:
             self.state = TERMINATE
-            self.shutdown_complete.set()
             return
         self.send_all(parent, 'close', 'closing', reverse=False, propagate=False)
         self.state = CLOSE
         method, description = ('terminate', 'terminating') if terminate else ('stop', 'stopping')
         self.send_all(parent, method, description, propagate=False)
         self.state = TERMINATE
-        self.shutdown_complete.set()
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until stopped."""
-        self.shutdown_complete.wait(timeout)
 
     def send_all(self, parent: Any, method: str, description: str | None = None, reverse: bool = True,
                  propagate: bool = True, args: Iterable[Any] = ()) -> None:
@@ -250,6 +242,3 @@ class Blueprint:
     def human_state(self) -> str:
         """The state as a word for logs."""
         return _STATES[self.state]
-
-    def __getitem__(self, name: str) -> Step:
-        return self.steps[name]
