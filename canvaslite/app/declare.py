@@ -146,17 +146,9 @@ def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: 
         raise ImproperlyConfigured(f'task {name!r}: pydantic=True is not supported; make the model in the task')
     run = fun if bind else staticmethod(fun)
     return type(fun.__name__, (base,), {
-        'app': app,
-        'name': name,
-        'run': run,
-        '_decorated': True,
-        '__doc__': fun.__doc__,
-        '__module__': fun.__module__,
-        '__annotations__': getattr(fun, '__annotations__', {}),
-        '__header__': app.type_checker(fun, bound=bind),
-        '__wrapped__': run,
-        '_decorated_fun': staticmethod(fun),
-        **options,
+        'app': app, 'name': name, 'run': run, '__header__': app.type_checker(fun, bound=bind),
+        '__doc__': fun.__doc__, '__module__': fun.__module__, '__wrapped__': run,
+        '__annotations__': getattr(fun, '__annotations__', {}), '_decorated_fun': staticmethod(fun), **options,
     })
 
 

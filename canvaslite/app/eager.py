@@ -51,25 +51,17 @@ def make_request(task: Any, args: Any, kwargs: Any, retries: int, options: dict[
     parent_request = parent.request if parent is not None else None
     limits = (task.time_limit, task.soft_time_limit)
     request = Context({
-        'id': task_id,
-        'task': task.name,
-        'args': args or (),
-        'kwargs': kwargs or {},
+        'id': task_id, 'task': task.name, 'args': args or (), 'kwargs': kwargs or {}, 'retries': retries,
         'parent_id': parent_request.id if parent_request else None,
         'root_id': (parent_request.root_id if parent_request else None) or task_id,
-        'retries': retries,
-        'is_eager': True,
-        'called_directly': False,
-        'logfile': options.get('logfile'),
-        'loglevel': options.get('loglevel') or 0,
-        'hostname': gethostname(),
-        'callbacks': maybe_list(options.get('link')),
-        'errbacks': maybe_list(options.get('link_error')),
+        'is_eager': True, 'called_directly': False, 'hostname': gethostname(),
+        'logfile': options.get('logfile'), 'loglevel': options.get('loglevel') or 0,
+        'callbacks': maybe_list(options.get('link')), 'errbacks': maybe_list(options.get('link_error')),
         'headers': options.get('headers'),
         'timelimit': None if limits == (None, None) else list(limits),
         'ignore_result': options.get('ignore_result', task.ignore_result),
-        'delivery_info': {'is_eager': True, 'exchange': options.get('exchange'),
-                          'routing_key': options.get('routing_key'), 'priority': options.get('priority')},
+        'delivery_info': {'is_eager': True, **{name: options.get(name)
+                                               for name in ('exchange', 'routing_key', 'priority')}},
     })
     if 'stamped_headers' in options:
         request.stamped_headers = list(maybe_list(options['stamped_headers']) or ())
