@@ -36,11 +36,13 @@ $(BIN)/python:
 $(VENV)/demo.stamp: $(BIN)/python setup.cfg pyproject.toml
 	@echo 'Installing canvaslite and its dependencies into $(VENV) ...'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[redis,sql]'
+	@$(BIN)/python -m compileall -q canvaslite
 	@touch $@
 
 $(VENV)/test.stamp: $(BIN)/python setup.cfg pyproject.toml
 	@echo 'Installing canvaslite, its dependencies and the test tools into $(VENV) ...'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all,test,lint]'
+	@$(BIN)/python -m compileall -q canvaslite
 	@touch $@ $(VENV)/demo.stamp
 
 clean:
