@@ -12,9 +12,8 @@ from kombu.pools import ProducerPool
 from canvaslite import signals
 from canvaslite.protocol import Envelope, v1, v2
 from canvaslite.publish import routes as routing
-from canvaslite.publish.destination import resolve_target
-from canvaslite.publish.options import eta_text, expires_text
-from canvaslite.publish.outgoing import Outgoing
+from canvaslite.publish.messages import Outgoing, resolve_target
+from canvaslite.publish.options import check_arguments, eta_text, expires_text
 from canvaslite.publish.queues import Queues
 from canvaslite.transport.connection import BrokerConnection
 from canvaslite.utils.nodenames import anon_nodename
@@ -73,14 +72,11 @@ class AMQP:
             queues = (Queue(conf.task_default_queue, exchange=self.default_exchange,
                             routing_key=conf.task_default_routing_key, queue_arguments=quorum),)
         return self.queues_cls(
-            queues, default_exchange=self.default_exchange,
-            create_missing=_either(create_missing, conf.task_create_missing_queues),
-            create_missing_queue_type=_either(create_missing_queue_type, conf.task_create_missing_queue_type),
-            create_missing_queue_exchange_type=_either(create_missing_queue_exchange_type,
-                                                       conf.task_create_missing_queue_exchange_type),
-            autoexchange=_either(autoexchange, self.autoexchange),
-            max_priority=_either(max_priority, conf.task_queue_max_priority),
-            default_routing_key=conf.task_default_routing_key)
+            queues, self.default_exchange, _either(create_missing, conf.task_create_missing_queues),
+            create_missing_queue_type or conf.task_create_missing_queue_type,
+            create_missing_queue_exchange_type or conf.task_create_missing_queue_exchange_type,
+            autoexchange or self.autoexchange, _either(max_priority, conf.task_queue_max_priority),
+            conf.task_default_routing_key)
 
     @cached_property
     def queues(self) -> _Queues:
@@ -177,26 +173,19 @@ class AMQP:
             replaced_task_nesting=replaced_task_nesting, stamped_headers=stamped_headers,
             stamps={header: options[header] for header in stamped_headers or ()},
             callbacks=callbacks, errbacks=errbacks, chain=chain, chord=chord)
-        return task_message(v2.encode_headers(envelope), _properties(task_id, reply_to),
-                            (args, kwargs, v2.encode_embed(envelope)),
-                            _sent_event(envelope) if create_sent_event else None)
+        sent_event = {
+            'uuid': envelope.id, 'root_id': envelope.root_id, 'parent_id': envelope.parent_id, 'name': envelope.task,
+            'args': envelope.argsrepr, 'kwargs': envelope.kwargsrepr, 'retries': envelope.retries, 'eta': envelope.eta,
+            'expires': envelope.expires,
+        } if create_sent_event else None
+        return task_message(v2.encode_headers(envelope), {'correlation_id': task_id, 'reply_to': reply_to or ''},
+                            (args, kwargs, v2.encode_embed(envelope)), sent_event)
 
-    def as_task_v1(self, task_id: str, name: str, args: Any = None, kwargs: Any = None, countdown: float | None = None,
-                   eta: Any = None, group_id: str | None = None, group_index: int | None = None, expires: Any = None,
-                   retries: int = 0, chord: Any = None, callbacks: Any = None, errbacks: Any = None,
-                   reply_to: str | None = None, time_limit: float | None = None, soft_time_limit: float | None = None,
-                   create_sent_event: bool = False, root_id: str | None = None, parent_id: str | None = None,
-                   shadow: str | None = None, now: Any = None, timezone: Any = None, **compat: Any) -> task_message:
-        """A protocol 1 message, for workers of Celery 3. Raises as `as_task_v2`."""
-        args, kwargs = check_arguments(args, kwargs)
-        envelope = Envelope(
-            id=task_id, task=name, args=args, kwargs=kwargs, eta=eta_text(self.app, countdown, eta, now),
-            expires=expires_text(self.app, expires, now), timelimit=(time_limit, soft_time_limit), group=group_id,
-            group_index=group_index, retries=retries, callbacks=callbacks, errbacks=errbacks, chord=chord, utc=self.utc,
-            argsrepr=represent_args(args, self.argsrepr_maxsize),
-            kwargsrepr=represent_kwargs(kwargs, self.kwargsrepr_maxsize))
-        return task_message({}, _properties(task_id, reply_to), v1.encode_body(envelope),
-                            _sent_event(envelope) if create_sent_event else None)
+    def as_task_v1(self, *call: Any, **options: Any) -> task_message:
+        """The message of `as_task_v2` in protocol 1, for workers of Celery 3."""
+        headers, properties, body, sent_event = self.as_task_v2(*call, **options)
+        envelope = v2.decode(headers, properties, body)
+        return task_message({}, properties, v1.encode_body(envelope._replace(utc=self.utc)), sent_event)
 
     def send_task_message(self, producer: Any, name: str, message: task_message, **options: Any) -> Any:
         """Send a message through a `kombu.Producer`; `options` are those of `prepare_message`."""
@@ -217,7 +206,7 @@ class AMQP:
         message.properties.update(properties)
         return Outgoing(
             name, message.body, message.headers, message.properties,
-            resolve_target(self, queue, exchange, routing_key, exchange_type, delivery_mode, declare),
+            *resolve_target(self, queue, exchange, routing_key, exchange_type, delivery_mode, declare),
             serializer or conf.task_serializer, compression or conf.task_compression,
             conf.task_publish_retry if retry is None else retry,
             {**conf.task_publish_retry_policy, **(retry_policy or {})}, timeout, confirm_timeout)
@@ -225,43 +214,22 @@ class AMQP:
 
 def publish_announced(outgoing: Outgoing, publish: Callable[[Outgoing], Any]) -> Any:
     """Publish between the signals ``before_task_publish`` and ``after_task_publish``."""
-    target, headers, body, name = outgoing.target, outgoing.headers, outgoing.body, outgoing.name
+    name, body, headers = outgoing.name, outgoing.body, outgoing.headers
     if signals.before_task_publish.receivers:
         signals.before_task_publish.send(
-            sender=name, body=body, exchange=target.exchange, routing_key=target.routing_key, declare=target.declare,
-            headers=headers, properties=outgoing.properties, retry_policy=outgoing.retry_policy)
+            sender=name, body=body, exchange=outgoing.exchange, routing_key=outgoing.routing_key,
+            declare=outgoing.declare, headers=headers, properties=outgoing.properties,
+            retry_policy=outgoing.retry_policy)
     answer = publish(outgoing)
     if signals.after_task_publish.receivers:
-        signals.after_task_publish.send(sender=name, body=body, headers=headers, exchange=target.exchange,
-                                        routing_key=target.routing_key)
+        signals.after_task_publish.send(sender=name, body=body, headers=headers, exchange=outgoing.exchange,
+                                        routing_key=outgoing.routing_key)
     if signals.task_sent.receivers:
         said = headers if isinstance(body, tuple) else body
         args, kwargs = body[:2] if isinstance(body, tuple) else (body['args'], body['kwargs'])
         signals.task_sent.send(sender=name, task_id=said['id'], task=name, args=args, kwargs=kwargs, eta=said['eta'],
                                taskset=said['group'])
     return answer
-
-
-def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The arguments, empty where None. Raises TypeError when they cannot be positional and keyword arguments."""
-    args, kwargs = args or (), kwargs or {}
-    if not isinstance(args, (list, tuple)):
-        raise TypeError('task args must be a list or tuple')
-    if not isinstance(kwargs, Mapping):
-        raise TypeError('task keyword arguments must be a mapping')
-    return args, kwargs
-
-
-def _properties(task_id: str, reply_to: str | None) -> dict[str, Any]:
-    return {'correlation_id': task_id, 'reply_to': reply_to or ''}
-
-
-def _sent_event(envelope: Envelope) -> dict[str, Any]:
-    return {
-        'uuid': envelope.id, 'root_id': envelope.root_id, 'parent_id': envelope.parent_id, 'name': envelope.task,
-        'args': envelope.argsrepr, 'kwargs': envelope.kwargsrepr, 'retries': envelope.retries, 'eta': envelope.eta,
-        'expires': envelope.expires,
-    }
 
 
 def _either(value: Any, default: Any) -> Any:

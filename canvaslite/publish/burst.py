@@ -7,10 +7,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
-from canvaslite.publish.channels import ChannelPool, PublishChannel
-from canvaslite.publish.options import RetryPolicy
-from canvaslite.publish.outgoing import Outgoing
-from canvaslite.publish.sending import CHUNK, RawMessage, Sender
+from canvaslite.publish.channels import CHUNK, ChannelPool, PublishChannel
+from canvaslite.publish.messages import RawMessage
 
 __all__ = ('Burst', 'HeldBursts')
 
@@ -37,19 +35,14 @@ class Burst:
     threads with a pool of one channel cannot block each other. A burst belongs to one thread.
     """
 
-    def __init__(self, app: Any, pool: ChannelPool | None, policy: RetryPolicy, held: HeldBursts) -> None:
+    def __init__(self, app: Any, pool: ChannelPool | None, held: HeldBursts) -> None:
         self._app = app
         #: None where the transport is not our AMQP one: then `producer` is used.
         self._pool = pool
-        #: How sending is tried again; the last message that says its own policy decides.
-        self.policy = policy
-        self.timeout: float | None = None
-        self.confirm_timeout: float | None = None
+        self._held = held
         self._gathered: list[RawMessage] = []
         self._size = 0
-        self._lent: PublishChannel | None = None
-        self._sender: Sender | None = None
-        self._held = held
+        self.lent: PublishChannel | None = None
         self._producer: Any = None
         self._exits = ExitStack()
         self._open = False
@@ -70,30 +63,29 @@ class Burst:
 
     def flush(self) -> None:
         """Write what was gathered."""
-        if not self._gathered:
-            return
-        messages, self._gathered, self._size = self._gathered, [], 0
-        if self._sender is None:
-            self._sender = self._borrow()
-        sender = self._sender
-        sender.policy, sender.timeout, sender.confirm_timeout = self.policy, self.timeout, self.confirm_timeout
-        sender.send(messages)
+        if self._gathered:
+            messages, self._gathered, self._size = self._gathered, [], 0
+            if self.lent is None:
+                self.lent = self._borrow()
+            self.lent.send(messages)
 
     def finish(self) -> None:
         """Write what was gathered; with publisher confirms, return when all is confirmed."""
         self.flush()
-        if self._sender is not None:
-            self._sender.finish()
+        if self.lent is not None:
+            self.lent.finish()
 
-    def _borrow(self) -> Sender:
+    def _borrow(self) -> PublishChannel:
         assert self._pool is not None
         lent = self._pool.take()
-        if lent is None and self._held.bursts and self._held.bursts[-1]._sender is not None:
+        if lent is None and self._held.bursts:
             # This thread holds a channel already and must not wait for another: it might wait for itself.
-            return self._held.bursts[-1]._sender
-        self._lent = lent or self._pool.acquire()
+            held = self._held.bursts[-1].lent
+            assert held is not None
+            return held
+        lent = lent or self._pool.acquire()
         self._held.bursts.append(self)
-        return Sender(self._app, self._lent, self.policy)
+        return lent
 
     @property
     def producer(self) -> Any:
@@ -102,13 +94,6 @@ class Burst:
             self._producer = self._exits.enter_context(self._app.producer_or_acquire(None))
             self._held.bursts.append(self)
         return self._producer
-
-    def add_outgoing(self, outgoing: Outgoing) -> None:
-        """Take a message that is not bytes yet. Raises `EncodeError`."""
-        self.policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
-        self.timeout = outgoing.timeout or self.timeout
-        self.confirm_timeout = outgoing.confirm_timeout or self.confirm_timeout
-        self.add(outgoing.encode())
 
     def __enter__(self) -> Burst:
         self._open = True
@@ -128,10 +113,12 @@ class Burst:
     def _give_back(self, clean: bool) -> None:
         self._open = False
         self._gathered, self._size = [], 0
-        if self in self._held.bursts:
+        lent, self.lent, self._producer = self.lent, None, None
+        if self in self._held.bursts:  # otherwise what it used was lent to another
             self._held.bursts.remove(self)
-        lent, self._lent, self._sender, self._producer = self._lent, None, None, None
-        if lent is not None and self._pool is not None:
-            if not clean:
-                lent.discard()
-            self._pool.release(lent)
+            if lent is not None and self._pool is not None:
+                if clean:
+                    lent.rest()
+                else:
+                    lent.discard()
+                self._pool.release(lent)

@@ -1,48 +1,126 @@
-"""The channels through which an app publishes: a bounded pool, one connection each.
+"""The channels through which an app publishes, so that no message is lost: write, confirm, try again after an error.
 
 Every channel has a connection to itself, so threads never share a socket, and an error on one concerns nobody else.
-The pool hands out the channel that came back last: the others stay idle and the fewest possible are opened.
+
+What is known to have arrived is never sent again. Without publisher confirms that is known after an answer from the
+broker to anything on the same channel, because it handles a channel's methods in order. So a message may arrive twice
+when the connection breaks between its writing and that knowledge, but it does not get lost.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import threading
-import weakref
-from collections.abc import Callable
-from time import monotonic
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kombu.common import maybe_declare
+from kombu.exceptions import OperationalError
 
-from canvaslite.publish.destination import Destination
-from canvaslite.publish.errors import no_free_connection
+from canvaslite.publish.messages import Destination, RawMessage
+from canvaslite.transport.confirms import BurstNacked
 from canvaslite.transport.connection import close_inherited
 
-__all__ = ('ChannelPool', 'PublishChannel')
+__all__ = ('CHUNK', 'ChannelPool', 'PublishChannel', 'unreachable_broker')
 
+logger = logging.getLogger('canvaslite.publish')
 
+#: Bytes gathered before they are written.
+CHUNK = 65536
+#: Bytes written before the broker is asked whether all have arrived; what is not known to is kept to be sent again.
+UNKNOWN_AT_MOST = 4 * 1024 * 1024
 #: Destinations that a channel remembers; others are looked up again, which costs little.
 _DESTINATIONS_KEPT = 1000
 
 
 class PublishChannel:
-    """One connection and its channel, used by one thread at a time."""
+    """One connection and its channel, used by one thread at a time; keeps messages not known to have arrived."""
 
-    __slots__ = ('channel', 'connection', 'declared', 'retired')
+    __slots__ = ('_app', '_kept', '_unknown', '_writes', '_written', 'channel', 'connection', 'declared', 'retired')
 
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.connection: Any = app.connection_for_write()
         #: None until it is opened, and after it was lost.
         self.channel: Any = None
         #: Destinations whose queues and exchanges were declared on this connection.
         self.declared: set[Destination] = set()
         #: Whether it is to be closed when it comes back to the pool.
         self.retired = False
+        #: Written, and not known to have arrived; how many bytes that is, in how many writes.
+        self._kept: list[RawMessage] = []
+        self._unknown = self._writes = 0
+        #: How many messages of the running `_write` are in `_kept`.
+        self._written = 0
 
-    def open(self) -> Any:
-        """The open channel. Each host of the URL is tried once. Raises the transport's errors."""
+    # --- sending ---------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[RawMessage], settle: bool = False) -> None:
+        """Write messages; with `settle` return when they are known to have arrived.
+
+        Raises OperationalError when the broker cannot be reached or the retries are used up, and
+        `amqp.ChannelError` for a message or a declaration that it does not accept.
+        """
+        if messages or self._kept:
+            destination = (messages or self._kept)[-1].destination
+            self._send(messages, settle, destination, self._attempt(messages, settle, destination))
+
+    def send_again(self, message: RawMessage, failure: BaseException) -> None:
+        """Send a message whose first try, not made here, ended with `failure`. Raises as `send`."""
+        self._kept, self._written = [message], 1
+        self._send([message], False, message.destination, failure)
+        self.finish()
+
+    def finish(self) -> None:
+        """Learn that all has arrived, with publisher confirms or after more than one write. Raises as `send`.
+
+        Without confirms a single write is left to the network, as a message sent alone is.
+        """
+        if self._kept and (self._writes > 1 or self._confirming):
+            self.send((), settle=True)
+
+    def _send(self, messages: Sequence[RawMessage], settle: bool, destination: Destination,
+              failure: BaseException | None) -> None:
+        """Try again after each failure. The last message's destination says how often and how long."""
+        policy = destination.retry_policy
+        limit = 0 if policy is None else policy.get('max_retries', 3)
+        tries = 0
+        while failure is not None:
+            tries += 1
+            messages = self._take_unsent(failure, messages)
+            if policy is None or (limit is not None and tries > limit):
+                if isinstance(failure, OperationalError):
+                    raise failure
+                raise _lost_connection(self.connection, failure, tries) from failure
+            pause = _pause(policy, tries)
+            logger.warning('Publishing failed (%s): trying again in %.1fs.', failure or repr(failure), pause)
+            time.sleep(pause)
+            failure = self._attempt(messages, settle, destination)
+
+    def _attempt(self, messages: Sequence[RawMessage], settle: bool, destination: Destination) -> BaseException | None:
+        """Try once. Returns the error after which another try makes sense."""
+        self._written = 0
+        connection, further = self.connection, (destination.retry_policy or {}).get('retry_errors') or ()
+        try:
+            self._open()
+        except connection.connection_errors + connection.channel_errors as exc:
+            error = unreachable_broker(self._app, connection, exc)
+            error.__cause__ = exc
+            if isinstance(exc, connection.recoverable_connection_errors):
+                return error
+            raise error from exc  # refused credentials, no such virtual host: another try would end the same
+        try:
+            self._write(messages, destination.timeout)
+            if settle or self._unknown > UNKNOWN_AT_MOST:
+                self._settle(destination)
+        except (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, *further) as exc:
+            return exc
+        return None
+
+    def _open(self) -> None:
+        """Open the channel if it is not. Each host of the URL is tried once. Raises the transport's errors."""
         if self.channel is None:
             connection = self.connection
             hosts = len(connection.alt or ()) or 1
@@ -50,9 +128,28 @@ class PublishChannel:
                                          reraise_as_library_errors=False)
             self.declared.clear()
             self.channel = connection.channel()
-        return self.channel
 
-    def declare(self, destination: Destination) -> None:
+    def _write(self, messages: Sequence[RawMessage], timeout: float | None) -> None:
+        channel = self.channel
+        frames: list[bytes] = []
+        size = 0
+        for count, (destination, properties, body) in enumerate(messages, 1):
+            if destination not in self.declared:
+                self._declare(destination)
+            frame = channel.frames(destination.exchange, destination.routing_key, properties, body,
+                                   destination.mandatory)
+            frames.append(frame)
+            size += len(frame)
+            if size >= CHUNK or count == len(messages):
+                # Kept before it is written: if that is interrupted, nobody knows what arrived.
+                self._kept += messages[self._written:count]
+                self._written = count
+                self._unknown += size
+                self._writes += 1
+                channel.write_frames(b''.join(frames), len(frames), self._routes(len(frames)), timeout)
+                frames, size = [], 0
+
+    def _declare(self, destination: Destination) -> None:
         """Declare what the destination needs, once per connection where that is possible."""
         known = self.connection.declared_entities
         for entity in destination.declare:
@@ -64,42 +161,70 @@ class PublishChannel:
                 self.declared.clear()
             self.declared.add(destination)
 
-    def drop(self) -> None:
-        """Forget the connection after an error; the next `open` makes another, to the next host if there is one."""
+    @property
+    def _confirming(self) -> bool:
+        channel = self.channel
+        return channel is not None and channel.connection is not None and channel.connection.confirm_publish
+
+    def _routes(self, count: int) -> Sequence[tuple[str, str]]:
+        """Exchange and routing key of the last `count` messages, for the error if one is refused."""
+        if not self._confirming:
+            return ()
+        return [(message.destination.exchange, message.destination.routing_key) for message in self._kept[-count:]]
+
+    def _settle(self, destination: Destination) -> None:
+        """Learn that all that was written has arrived."""
+        if self._confirming:
+            self.channel.wait_for_confirms(destination.confirm_timeout or destination.timeout)
+        else:
+            self.channel.basic_qos(0, 0, False)  # changes nothing; its answer comes after all published before it
+        self._kept, self._unknown = [], 0
+
+    def _take_unsent(self, exc: BaseException, messages: Sequence[RawMessage]) -> list[RawMessage]:
+        """What is to be sent again after `exc`, in order. The channel is left so that the next try can open it."""
+        kept, self._kept, self._unknown = self._kept, [], 0
+        if isinstance(exc, BurstNacked):
+            # The broker has answered for all of them: what it did not refuse is there.
+            kept = [kept[position] for position in exc.positions]
+        elif isinstance(exc, self.connection.recoverable_channel_errors):
+            self.channel = None  # the broker closed it; the connection is kept
+        else:
+            self.forget()
+            self.connection.collect()
+            self.connection.maybe_switch_next()
+        return [*kept, *messages[self._written:]]
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Forget the channel and what was declared on it."""
         self.channel = None
         self.declared.clear()
-        self.connection.collect()
-        self.connection.maybe_switch_next()
 
-    def drop_channel(self) -> None:
-        """Forget the channel after the broker closed it; the connection is kept."""
-        self.channel = None
+    def rest(self) -> None:
+        """Forget the messages that were sent: whoever uses it next answers for their own."""
+        self._kept, self._unknown, self._writes = [], 0, 0
 
     def discard(self) -> None:
         """Close the connection in good order: the broker may still answer to what its user has given up."""
-        self.channel = None
-        self.declared.clear()
+        self.forget()
+        self.rest()
         with contextlib.suppress(Exception):  # it may be lost already, which is as good
             self.connection.close()
 
-    def close(self) -> None:
-        """Close the connection for good."""
-        self.channel = None
-        self.connection.close()
-
 
 class ChannelPool:
-    """Lends `PublishChannel` objects; at most `limit` exist (None: any number; 0: none is kept).
+    """Lends `PublishChannel` objects: at most ``broker_pool_limit`` exist (None: any number; 0: none is kept).
 
-    `connect` makes an unconnected `kombu.Connection`. `timeout`: how long to wait for a free channel, in seconds.
+    Hands out the one that came back last: the others stay idle and the fewest possible are opened.
     """
 
-    def __init__(self, connect: Callable[[], Any], limit: int | None, timeout: float | None = None) -> None:
-        self.connect = connect
-        self.limit = limit
-        self.timeout = timeout
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._limit: int | None = app.conf.broker_pool_limit
+        #: Seconds to wait for a free channel.
+        self._timeout: float | None = app.conf.broker_pool_acquire_timeout
         self._start_empty()
-        _pools.add(self)
 
     def _start_empty(self) -> None:
         #: Taken and given back without a lock: list operations are atomic, and waiting is rare.
@@ -118,7 +243,7 @@ class ChannelPool:
 
     def acquire(self) -> PublishChannel:
         """As `take`, but waits for a free one. Raises OperationalError when there is none in time."""
-        until = None if self.timeout is None else monotonic() + self.timeout
+        until = None if self._timeout is None else time.monotonic() + self._timeout
         with self._changed:
             # First said, then looked: `release` appends before it asks whether anybody waits.
             self._waiting += 1
@@ -129,25 +254,28 @@ class ChannelPool:
                     made = self._make()
                     if made is not None:
                         return made
-                    left = None if until is None else until - monotonic()
+                    left = None if until is None else until - time.monotonic()
                     if left is not None and left <= 0:
-                        raise no_free_connection(self.limit or 0, self.timeout or 0)
+                        raise OperationalError(
+                            f'No connection to the broker became free within {self._timeout}s, all {self._limit} are '
+                            'in use: raise broker_pool_limit or broker_pool_acquire_timeout.')
                     self._changed.wait(left)
             finally:
                 self._waiting -= 1
 
     def _make(self) -> PublishChannel | None:
-        if self.limit and len(self._all) >= self.limit:
+        if self._limit and len(self._all) >= self._limit:
             return None
-        made = PublishChannel(self.connect())
+        made = PublishChannel(self._app)
         self._all.add(made)
         return made
 
     def release(self, channel: PublishChannel) -> None:
         """Give a channel back."""
-        if channel.retired or self.limit == 0:
+        if channel.retired or self._limit == 0:
             self._all.discard(channel)
-            channel.close()
+            channel.forget()
+            channel.connection.close()
             return
         self._free.append(channel)
         if self._waiting:
@@ -166,18 +294,31 @@ class ChannelPool:
         inherited = self._all
         self._start_empty()
         for channel in inherited:
-            channel.channel = None
-            channel.declared.clear()
+            channel.forget()
             close_inherited(channel.connection)
 
 
-_pools: weakref.WeakSet[ChannelPool] = weakref.WeakSet()
+# --- errors, in one line that says which setting to look at; never a password ----------------------
 
 
-def _abandon_inherited() -> None:
-    for pool in list(_pools):
-        pool.abandon()
+def unreachable_broker(app: Any, connection: Any, exc: BaseException) -> OperationalError:
+    """The error for a broker to which no connection can be made."""
+    setting = 'broker_url' if app.conf.broker_write_url == app.conf.broker_url else 'broker_write_url'
+    return OperationalError(f'Cannot connect to the broker at {connection.as_uri()}: {_one_line(exc)}. Start it there, '
+                            f'or correct the setting {setting}.')
 
 
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_abandon_inherited)
+def _lost_connection(connection: Any, exc: BaseException, tries: int) -> OperationalError:
+    return OperationalError(f'The broker at {connection.as_uri()} did not take the message in {tries} '
+                            f'{"try" if tries == 1 else "tries"}: {_one_line(exc)}. See the broker\'s log; '
+                            'task_publish_retry_policy says how long to go on trying.')
+
+
+def _one_line(exc: BaseException) -> str:
+    return ' '.join(str(exc).split()).rstrip('.') or type(exc).__name__
+
+
+def _pause(policy: Mapping[str, Any], tries: int) -> float:
+    """Seconds to wait after `tries` that failed."""
+    start, step, most = policy.get('interval_start'), policy.get('interval_step', 0.2), policy.get('interval_max', 1)
+    return min(float(start or 0) + (tries - 1) * float(step or 0), float(most or 0))

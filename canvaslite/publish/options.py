@@ -10,23 +10,23 @@ from typing import Any
 
 from canvaslite import current
 
-__all__ = ('RetryPolicy', 'drop_callers_own', 'eta_text', 'expires_text', 'given', 'listed', 'relate_to_parent',
-           'seconds_to', 'seconds_until')
+__all__ = ('check_arguments', 'eta_text', 'expires_text', 'given', 'listed', 'relate_to_parent', 'seconds_to_live',
+           'seconds_until')
 
 logger = logging.getLogger('canvaslite.publish')
 
-#: Options that steer the caller and say nothing about the message.
-_CALLERS_OWN = frozenset({
-    'add_to_parent', 'event_dispatcher', 'producer', 'publisher', 'result_cls', 'router', 'route_name', 'task_type',
-    'connection', 'create_sent_event',
-})
 #: No earlier moment can be said (Celery's limit: a signed 32-bit number of seconds).
 _LEAST_SECONDS = -2147483648
 
 
-def drop_callers_own(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that concern the message or its way."""
-    return {name: value for name, value in options.items() if name not in _CALLERS_OWN}
+def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments, empty where None. Raises TypeError when they cannot be positional and keyword arguments."""
+    args, kwargs = args or (), kwargs or {}
+    if not isinstance(args, (list, tuple)):
+        raise TypeError('task args must be a list or tuple')
+    if not isinstance(kwargs, Mapping):
+        raise TypeError('task keyword arguments must be a mapping')
+    return args, kwargs
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,58 +81,26 @@ def _moment_after(app: Any, seconds: float, what: str, now: datetime | None) -> 
     return (now.astimezone(timezone.utc) + delta).astimezone(now.tzinfo)
 
 
-def seconds_until(app: Any, expires: float | datetime | str, task_id: str) -> float:
+def seconds_until(app: Any, moment: float | datetime | str) -> float:
+    """Seconds from now to `moment`, which may be such a number itself; negative when it has passed."""
+    if isinstance(moment, Real):
+        return float(moment)
+    if not isinstance(moment, (datetime, str)):
+        raise TypeError(f'a time is a number of seconds, a datetime or ISO 8601 text, not {moment!r}')
+    return (_aware(moment) - _aware(app.now())).total_seconds()
+
+
+def seconds_to_live(app: Any, expires: float | datetime | str, task_id: str) -> float:
     """Seconds that the broker may keep the message: at least 0, with a warning when it has expired already."""
-    if isinstance(expires, Real):
-        seconds = float(expires)
-    elif isinstance(expires, (datetime, str)):
-        seconds = (_aware(expires) - _aware(app.now())).total_seconds()
-    else:
-        raise TypeError(f'expires is a number of seconds, a datetime or ISO 8601 text, not {expires!r}')
-    if seconds >= 0:
-        return seconds
-    logger.warning('%s has expired %.3fs before it was sent: it is sent with an expiration of 0, so that the broker '
-                   'drops it unless a worker takes it at once.', task_id, -seconds)
-    return 0.0
-
-
-def seconds_to(app: Any, eta: datetime | str) -> float:
-    """Seconds from now to `eta`; negative when it has passed."""
-    return (_aware(eta) - _aware(app.now())).total_seconds()
+    seconds = seconds_until(app, expires)
+    if seconds < 0:
+        logger.warning('%s has expired %.3fs before it was sent: it is sent with an expiration of 0, so that the '
+                       'broker drops it unless a worker takes it at once.', task_id, -seconds)
+    return max(seconds, 0.0)
 
 
 def _aware(moment: datetime | str) -> datetime:
     """In UTC; a time without a zone is taken as UTC."""
-    when = _parse(moment) if isinstance(moment, str) else moment
-    return when.replace(tzinfo=timezone.utc) if when.tzinfo is None else when.astimezone(timezone.utc)
-
-
-def _parse(text: str) -> datetime:
-    # Python 3.10 does not know the Z.
-    return datetime.fromisoformat(text[:-1] + '+00:00' if text.endswith(('Z', 'z')) else text)
-
-
-class RetryPolicy:
-    """How sending is tried again when the connection is lost: ``task_publish_retry`` and its policy.
-
-    `limit` is the number of tries after the first; None for ever.
-    """
-
-    __slots__ = ('errors', 'interval_max', 'interval_start', 'interval_step', 'limit')
-
-    def __init__(self, retry: bool, policy: Mapping[str, Any]) -> None:
-        limit = policy.get('max_retries', 3)
-        self.limit: int | None = 0 if not retry else None if limit is None else int(limit)
-        self.interval_start = float(policy.get('interval_start') or 0)
-        self.interval_step = float(policy.get('interval_step', 0.2) or 0)
-        self.interval_max = float(policy.get('interval_max', 1) or 0)
-        #: Further exceptions to try again on.
-        self.errors: tuple[type[BaseException], ...] = tuple(policy.get('retry_errors') or ())
-
-    def exhausted(self, tries: int) -> bool:
-        """Whether no further try is allowed after `tries` that failed."""
-        return self.limit is not None and tries > self.limit
-
-    def pause(self, tries: int) -> float:
-        """Seconds to wait after `tries` that failed."""
-        return min(self.interval_start + (tries - 1) * self.interval_step, self.interval_max)
+    if isinstance(moment, str):  # Python 3.10 does not know the Z
+        moment = datetime.fromisoformat(moment[:-1] + '+00:00' if moment.endswith(('Z', 'z')) else moment)
+    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)

@@ -1,123 +1,233 @@
-"""`Prepared`: all that messages of one task with the same options have in common, as ready-made bytes.
+"""The short way to a message on RabbitMQ: what is usual is prepared once per task and set of options, as bytes.
 
-What differs between two of them is filled in: ids, arguments, and the few headers that are seldom set. The message
-is the very one that `outgoing.Outgoing.encode` makes, only its headers stand in the order of `wire.TASK_HEADERS`.
+`PreparedMessages.find` says no (None) to anything unusual; then the publisher goes the long way, to the very same
+message, only that here the headers stand in the order of `wire.TASK_HEADERS`.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from canvaslite import wire
+from canvaslite import current, wire
 from canvaslite.publish.bodies import body_encoder
-from canvaslite.publish.destination import Destination
-from canvaslite.publish.options import listed
-from canvaslite.publish.outgoing import Outgoing
-from canvaslite.publish.sending import RawMessage
-from canvaslite.transport.properties import PropertyTemplate, encode_properties
+from canvaslite.publish.messages import Destination, Outgoing, RawMessage
+from canvaslite.publish.options import (
+    check_arguments,
+    eta_text,
+    expires_text,
+    given,
+    listed,
+    relate_to_parent,
+    seconds_to_live,
+)
+from canvaslite.transport.properties import PropertyTemplate
 from canvaslite.transport.table import encode_entry
+from canvaslite.utils.nodenames import anon_nodename
+from canvaslite.utils.saferepr import represent_args, represent_kwargs
 
-__all__ = ('FILLED_IN', 'Prepared')
+__all__ = ('PreparedMessages', 'has_quorum_queue')
 
-#: Options that are filled in for each message. All others are part of what is prepared.
-FILLED_IN = frozenset({
+#: Options that are filled in for each message.
+_FILLED_IN = frozenset({
     'task_id', 'root_id', 'parent_id', 'countdown', 'eta', 'expires', 'link', 'link_error', 'chain', 'chord',
     'group_id', 'group_index', 'retries', 'shadow', 'origin', 'replaced_task_nesting', 'argsrepr', 'kwargsrepr',
     'reply_to', 'headers',
 })
-#: Of these, the ones that are seldom set, with the header they become and its value when not set.
-_SELDOM = (('shadow', 'shadow', None), ('retries', 'retries', 0), ('replaced_task_nesting', 'replaced_task_nesting', 0))
-_SELDOM_UNSET = b''.join(encode_entry(header, unset) for _, header, unset in _SELDOM)
-_NO_GROUP = encode_entry('group', None) + encode_entry('group_index', None)
+#: Options that are part of what is prepared; routers do not see the first ones, which concern the run.
+_NOT_ROUTED = ('time_limit', 'soft_time_limit', 'ignore_result')
+_STATIC = (*_NOT_ROUTED, 'queue', 'exchange', 'routing_key', 'exchange_type', 'priority', 'delivery_mode', 'serializer',
+           'mandatory')
+_STATIC_NAMES = frozenset(_STATIC)
+_USUAL = _FILLED_IN | _STATIC_NAMES
+#: Names that a caller's headers may have only on the long way.
+_PROTOCOLS_OWN = frozenset(wire.TASK_HEADERS)
+#: Prepared messages kept: options that vary without end must not fill the memory.
+_KEPT = 2000
 
 _pack_size = struct.Struct('>I').pack
 #: Lengths as they stand before a string, for the usual ones.
 _SIZES = tuple(map(_pack_size, range(2048)))
-
-_ID, _ROOT, _PARENT = b'\x02idS', b'\x07root_idS', b'\x09parent_idS'
-_NO_PARENT = encode_entry('parent_id', None)
+#: Names of headers that are always text.
+_ID, _ROOT, _ARGS, _KWARGS = b'\x02idS', b'\x07root_idS', b'\x08argsreprS', b'\x0akwargsreprS'
+#: Headers that are seldom set, as they stand when they are not.
 _NO_TIMES = encode_entry('eta', None) + encode_entry('expires', None)
-_ARGS, _KWARGS = b'\x08argsreprS', b'\x0akwargsreprS'
-#: Templates kept per `Prepared`: one for each priority and reply queue (one per thread).
-_TEMPLATES_KEPT = 64
+_NO_GROUP = encode_entry('group', None) + encode_entry('group_index', None)
+_NO_PARENT = encode_entry('parent_id', None)
+_SELDOM = (('shadow', None), ('retries', 0), ('replaced_task_nesting', 0))
+_SELDOM_UNSET = b''.join(encode_entry(header, unset) for header, unset in _SELDOM)
+
+
+class PreparedMessages:
+    """What is prepared of one app's messages."""
+
+    __slots__ = ('_app', '_constant', '_prepared', '_quorum', '_seen')
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        #: Whether a delay may have to be kept by the broker, which only the long way knows to ask for.
+        self._quorum = False
+        #: Whether a route depends on a task's name and options alone.
+        self._constant = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was prepared, and look at routes, queues and this process's name again."""
+        self._prepared: dict[Any, Prepared] = {}
+        #: Routes, queues and settings that it was prepared from.
+        self._seen: tuple[Any, ...] = ()
+
+    def find(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any) -> Prepared | None:
+        """What is prepared for such a message; None when it must go the long way."""
+        if not _USUAL.issuperset(options) and not _USUAL.issuperset(given(options)):
+            return None
+        conf, amqp = self._app.conf, self._app.amqp
+        queues = amqp.queues
+        seen = (amqp.router, queues, queues.version, conf.task_serializer)
+        if seen != self._seen:
+            self._start_anew(seen)
+        if self._quorum and (options.get('countdown') or options.get('eta')):
+            return None
+        headers = options.get('headers')
+        if headers and not (self._constant and _PROTOCOLS_OWN.isdisjoint(headers)):
+            return None
+        routed = None if self._constant else self._route(name, args, kwargs, options, task)
+        key = (name, *map((options if routed is None else routed).get, _STATIC))
+        try:
+            prepared = self._prepared.get(key)
+        except TypeError:  # an option that has no hash
+            return None
+        if prepared is None or not prepared.encoder.current:
+            return self._prepare(key, name, routed or self._route(name, args, kwargs, options, task))
+        return prepared if routed is None or _STATIC_NAMES.issuperset(routed) else None
+
+    def _start_anew(self, seen: tuple[Any, ...]) -> None:
+        """Routes, queues or settings are not those that were seen before."""
+        # Other threads publish meanwhile: each attribute has a usable value at any time, and what makes it known
+        # is set last.
+        router, queues = seen[:2]
+        self._quorum = has_quorum_queue(queues)
+        self._constant = getattr(router, 'constant', False)
+        self._prepared = {}
+        self._seen = seen
+
+    def _route(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any) -> dict[str, Any]:
+        """The static options of the call, completed by its route."""
+        static = {option: options[option] for option in _STATIC if options.get(option) is not None}
+        own = {option: static.pop(option) for option in _NOT_ROUTED if option in static}
+        return {**given(self._app.amqp.router.route(static, name, args, kwargs, task)), **own}
+
+    def _prepare(self, key: Any, name: str, routed: dict[str, Any]) -> Prepared | None:
+        amqp, kept = self._app.amqp, self._prepared
+        if self._app.conf.task_protocol != 2 or not _STATIC_NAMES.issuperset(routed):
+            return None
+        concerning_run = {option: routed.pop(option, None) for option in _NOT_ROUTED}
+        outgoing = amqp.prepare_message(name, amqp.create_task_message('', name), **routed)
+        if outgoing.compression:
+            return None
+        if len(kept) >= _KEPT:
+            kept = self._prepared = {}
+        prepared = kept[key] = Prepared(self._app, outgoing, **concerning_run)
+        return prepared
 
 
 class Prepared:
-    """The common part of one task's messages with the same static options."""
+    """All that messages of one task with the same static options have in common."""
 
-    __slots__ = ('_group', '_limits', '_properties', '_tail', '_task', '_templates', 'destination', 'encoder',
-                 'policy', 'priority')
+    __slots__ = ('_app', '_destination', '_limits', '_origin', '_priority', '_properties', '_repr_limits', '_tail',
+                 '_task', 'encoder')
 
-    def __init__(self, outgoing: Outgoing, time_limit: float | None, soft_time_limit: float | None,
-                 ignore_result: bool | None, policy: Any) -> None:
-        target = outgoing.target
-        self.destination = Destination(target.exchange_name, target.routing_key, target.declare,
-                                       bool(outgoing.properties.get('mandatory')), lasting=True)
+    def __init__(self, app: Any, outgoing: Outgoing, time_limit: float | None, soft_time_limit: float | None,
+                 ignore_result: bool | None) -> None:
+        self._app = app
+        self._destination = Destination(outgoing, lasting=True)
         self.encoder = body_encoder(outgoing.serializer)
-        self.policy = policy
-        #: None: the caller's or the parent's may be used; else 0 is said.
-        self.priority: int | None = outgoing.properties.get('priority')
+        #: None: the parent's may be used; else 0 is said.
+        self._priority: int | None = outgoing.properties.get('priority')
         self._task = encode_entry('task', outgoing.name)
         self._limits = encode_entry('timelimit', [time_limit, soft_time_limit]) + encode_entry('lang', wire.LANG)
+        self._origin = encode_entry('origin', anon_nodename())
         self._tail = (encode_entry('ignore_result', ignore_result) + encode_entry('stamped_headers', None)
                       + encode_entry('stamps', {}))
-        self._properties: dict[str, Any] = {
-            'content_type': self.encoder.content_type, 'content_encoding': self.encoder.content_encoding,
-            'delivery_mode': target.delivery_mode,
-        }
-        #: The last group's id and header: its members follow each other.
-        self._group: tuple[Any, bytes] = (None, encode_entry('group', None))
-        self._templates: dict[tuple[str, int], PropertyTemplate] = {}
+        self._properties = (self.encoder.content_type, self.encoder.content_encoding, outgoing.delivery_mode)
+        self._repr_limits = (app.amqp.argsrepr_maxsize, app.amqp.kwargsrepr_maxsize, app.conf.task_repr_maxlevels)
 
-    def message(self, task_id: str, args: Any, kwargs: Any, options: Mapping[str, Any], family: tuple[str, str | None],
-                times: tuple[str | None, str | None, float | None], reprs: tuple[str, str], origin: bytes,
-                reply_to: str, priority: int) -> RawMessage:
-        """The message for one call.
-
-        `family` is root and parent id; `times` eta, expires and expiration (seconds); `origin` the header's entry.
-        Raises `EncodeError` for arguments that the serializer does not take.
-        """
-        raw_id = task_id.encode()
-        root_id, parent_id = family
-        root = raw_id if root_id == task_id else root_id.encode()
-        shown_args, shown_kwargs = reprs[0].encode('utf-8', 'surrogatepass'), reprs[1].encode('utf-8', 'surrogatepass')
+    def message(self, task_id: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> RawMessage:
+        """The message of one call. Raises TypeError for arguments that are none, and `EncodeError`."""
+        app = self._app
+        if args.__class__ is not tuple or kwargs.__class__ is not dict:
+            args, kwargs = check_arguments(args, kwargs)
         get = options.get
-        group_id = get('group_id')
+        root_id, parent_id, priority = get('root_id'), get('parent_id'), self._priority
+        if current.task_stack.stack:
+            root_id, parent_id, inherited = relate_to_parent(app, root_id, parent_id)
+            priority = inherited if priority is None else priority
+        times, expiration = _NO_TIMES, None
+        if get('countdown') or get('eta') or get('expires') is not None:
+            times, expiration = self._encode_times(task_id, options)
+        group_id, group_index, origin = get('group_id'), get('group_index'), get('origin')
+        raw_id = task_id.encode()
+        root = raw_id if not root_id or root_id == task_id else root_id.encode()
+        shown_args, shown_kwargs = self._represent(args, kwargs, options)
         entries = b''.join((
-            _ID, _size(raw_id), raw_id, self._task, _NO_TIMES if times[0] is times[1] is None else _encode_times(times),
-            self._limits,
-            _NO_GROUP if group_id is None and get('group_index') is None else self._encode_group(group_id, options),
+            _ID, _size(raw_id), raw_id, self._task, times, self._limits,
+            _NO_GROUP if group_id is None and group_index is None
+            else _encode_group(group_id) + encode_entry('group_index', group_index),
             _encode_seldom(options) if get('retries') or get('shadow') or get('replaced_task_nesting')
-            else _SELDOM_UNSET, _ROOT, _size(root), root,
-            _NO_PARENT if parent_id is None else _encode_parent(parent_id),
-            _ARGS, _size(shown_args), shown_args, _KWARGS, _size(shown_kwargs), shown_kwargs, origin, self._tail,
-            _encode_headers(options['headers']) if get('headers') else b''))
+            else _SELDOM_UNSET,
+            _ROOT, _size(root), root, _NO_PARENT if parent_id is None else encode_entry('parent_id', parent_id),
+            _ARGS, _size(shown_args), shown_args, _KWARGS, _size(shown_kwargs), shown_kwargs,
+            encode_entry('origin', origin) if origin else self._origin, self._tail,
+            b''.join([encode_entry(*header) for header in options['headers'].items()]) if get('headers') else b''))
         table = _pack_size(len(entries)) + entries
-        if times[2] is None:
-            template = self._templates.get((reply_to, priority)) or self._make_template(reply_to, priority)
-            properties = template.fill(table, raw_id)
-        else:
-            properties = encode_properties(table, correlation_id=task_id, reply_to=reply_to, priority=priority,
-                                           expiration=str(int(times[2] * 1000)), **self._properties)
-        return RawMessage(self.destination, properties, self.encoder.encode(args, kwargs, embed_of(options)))
+        template = _template(*self._properties, get('reply_to') or app.thread_oid, priority or 0, expiration)
+        return RawMessage(self._destination, template.fill(table, raw_id),
+                          self.encoder.encode(args, kwargs, _embed(options)))
 
-    def _encode_group(self, group_id: Any, options: Mapping[str, Any]) -> bytes:
-        known = self._group  # read once: another thread may set it meanwhile
-        if known[0] != group_id:
-            known = self._group = (group_id, encode_entry('group', group_id))
-        return known[1] + encode_entry('group_index', options.get('group_index'))
+    def _represent(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        args_size, kwargs_size, levels = self._repr_limits
+        shown_args, shown_kwargs = options.get('argsrepr'), options.get('kwargsrepr')
+        return ((represent_args(args, args_size, levels) if shown_args is None else shown_args)
+                .encode('utf-8', 'surrogatepass'),
+                (represent_kwargs(kwargs, kwargs_size, levels) if shown_kwargs is None else shown_kwargs)
+                .encode('utf-8', 'surrogatepass'))
 
-    def _make_template(self, reply_to: str, priority: int) -> PropertyTemplate:
-        if len(self._templates) >= _TEMPLATES_KEPT:
-            self._templates.clear()
-        template = PropertyTemplate(reply_to=reply_to, priority=priority, **self._properties)
-        self._templates[reply_to, priority] = template
-        return template
+    def _encode_times(self, task_id: str, options: Mapping[str, Any]) -> tuple[bytes, float | None]:
+        """The headers eta and expires, and the seconds the broker may keep the message."""
+        app, expires = self._app, options.get('expires')
+        eta = encode_entry('eta', eta_text(app, options.get('countdown'), options.get('eta')))
+        return (eta + encode_entry('expires', expires_text(app, expires)),
+                None if expires is None else seconds_to_live(app, expires, task_id))
 
 
-def embed_of(options: Mapping[str, Any]) -> dict[str, Any] | None:
+@lru_cache(maxsize=256)
+def _template(content_type: str, content_encoding: str, delivery_mode: int, reply_to: str, priority: int,
+              expiration: float | None) -> PropertyTemplate:
+    """One for each kind of message, priority and reply queue (one per thread)."""
+    return PropertyTemplate(
+        content_type=content_type, content_encoding=content_encoding, delivery_mode=delivery_mode, reply_to=reply_to,
+        priority=priority, expiration=None if expiration is None else str(int(expiration * 1000)))
+
+
+@lru_cache(maxsize=16)
+def _encode_group(group_id: Any) -> bytes:
+    """The members of a group follow each other."""
+    return encode_entry('group', group_id)
+
+
+def _encode_seldom(options: Mapping[str, Any]) -> bytes:
+    return b''.join([encode_entry(header, unset if options.get(header) is None else options[header])
+                     for header, unset in _SELDOM])
+
+
+def _size(raw: bytes) -> bytes:
+    length = len(raw)
+    return _SIZES[length] if length < 2048 else _pack_size(length)
+
+
+def _embed(options: Mapping[str, Any]) -> dict[str, Any] | None:
     """What is to run after the task; None when nothing is."""
     get = options.get
     link, link_error, chain, chord = get('link'), get('link_error'), get('chain'), get('chord')
@@ -126,25 +236,6 @@ def embed_of(options: Mapping[str, Any]) -> dict[str, Any] | None:
     return {'callbacks': listed(link), 'errbacks': listed(link_error), 'chain': chain, 'chord': chord}
 
 
-def _size(raw: bytes) -> bytes:
-    length = len(raw)
-    return _SIZES[length] if length < 2048 else _pack_size(length)
-
-
-def _encode_parent(parent_id: str) -> bytes:
-    raw = parent_id.encode()
-    return _PARENT + _size(raw) + raw
-
-
-def _encode_times(times: tuple[str | None, str | None, float | None]) -> bytes:
-    return encode_entry('eta', times[0]) + encode_entry('expires', times[1])
-
-
-def _encode_headers(headers: Mapping[str, Any]) -> bytes:
-    return b''.join([encode_entry(name, value) for name, value in headers.items()])
-
-
-def _encode_seldom(options: Mapping[str, Any]) -> bytes:
-    get = options.get
-    return b''.join([encode_entry(header, unset if get(option) is None else get(option))
-                     for option, header, unset in _SELDOM])
+def has_quorum_queue(queues: Mapping[str, Any]) -> bool:
+    """Whether any of the queues is a quorum queue, on which RabbitMQ cannot hold tasks back with prefetch."""
+    return any((queue.queue_arguments or {}).get('x-queue-type') == 'quorum' for queue in queues.values())

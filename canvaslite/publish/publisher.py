@@ -1,9 +1,8 @@
 """`Publisher`: from a task's name, arguments and options to a message at the broker.
 
-Steps: the options give a destination (`routes`, `destination`), the call a message (`amqp.AMQP.create_task_message`,
-`outgoing`), and a channel or a producer takes it (`sending`, `burst`). On RabbitMQ the first step and most of the
-second are done once per task and set of options and kept as bytes (`shortcut`, `prepared`); anything unusual goes the
-long way, which makes the very same message.
+Steps: the options give a route (`routes`), the call a message (`amqp.AMQP.create_task_message`, `messages`), and a
+channel or a producer takes it (`channels`, `burst`). On RabbitMQ the first step and most of the second are done once
+per task and set of options and kept as bytes (`prepared`); anything unusual goes the long way, to the same message.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kombu import Exchange
@@ -22,25 +21,19 @@ from kombu.transport.native_delayed_delivery import calculate_routing_key
 from canvaslite import signals
 from canvaslite.publish.amqp import publish_announced
 from canvaslite.publish.burst import Burst, HeldBursts
-from canvaslite.publish.channels import ChannelPool, PublishChannel
-from canvaslite.publish.errors import unreachable_broker
-from canvaslite.publish.options import (
-    RetryPolicy,
-    drop_callers_own,
-    given,
-    listed,
-    logger,
-    relate_to_parent,
-    seconds_to,
-    seconds_until,
-)
-from canvaslite.publish.outgoing import Outgoing
-from canvaslite.publish.sending import RawMessage, Sender
-from canvaslite.publish.shortcut import Shortcut, has_quorum_queue
+from canvaslite.publish.channels import ChannelPool, PublishChannel, unreachable_broker
+from canvaslite.publish.messages import Outgoing, RawMessage
+from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
+from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
 from canvaslite.utils.uuid import uuid
 
 __all__ = ('Publisher',)
 
+#: Options that steer the caller and say nothing about the message.
+_CALLERS_OWN = frozenset({
+    'add_to_parent', 'event_dispatcher', 'producer', 'publisher', 'result_cls', 'router', 'route_name', 'task_type',
+    'connection', 'create_sent_event',
+})
 #: Options that `AMQP.create_task_message` writes into the message; what is left concerns its way.
 _OF_THE_MESSAGE = (
     'task_id', 'countdown', 'eta', 'expires', 'group_id', 'group_index', 'retries', 'chord', 'chain', 'link',
@@ -60,7 +53,7 @@ class Publisher:
         self.app = app
         self._held = HeldBursts()
         self._lock = threading.Lock()
-        self._shortcut = Shortcut(app)
+        self._prepared = PreparedMessages(app)
         #: Channels to RabbitMQ; None where another transport is used, or before that is known.
         self._pool: ChannelPool | None = None
         self._raw: bool | None = None
@@ -78,11 +71,11 @@ class Publisher:
         """
         task_id: str = options.get('task_id') or uuid()
         if self._raw and (producer is None or producer.__class__ is Burst) and not _anybody_listens():
-            prepared = self._shortcut.find(name, args, kwargs, options, task)
+            prepared = self._prepared.find(name, args, kwargs, options, task)
             if prepared is not None:
-                message = self._shortcut.fill(prepared, task_id, args, kwargs, options)
+                message = prepared.message(task_id, args, kwargs, options)
                 if producer is None:
-                    self._send_alone(message, prepared.policy)
+                    self._send_alone(message)
                 else:
                     producer.add(message)
                 return task_id
@@ -93,13 +86,11 @@ class Publisher:
         """A new `Burst` for a ``with`` statement; or `producer`, which stays its owner's, when there is one already."""
         if producer is not None:
             return nullcontext(producer)
-        conf = self.app.conf
-        policy = RetryPolicy(conf.task_publish_retry, conf.task_publish_retry_policy)
-        return Burst(self.app, self._channels() if self._is_raw() else None, policy, self._held)
+        return Burst(self.app, self._channels() if self._is_raw() else None, self._held)
 
     def reset(self) -> None:
         """Forget what was prepared, where settings, routes or queues were changed in place."""
-        self._shortcut.reset()
+        self._prepared.reset()
 
     def close(self) -> None:
         """Close the connections. Publishing again opens new ones."""
@@ -122,12 +113,10 @@ class Publisher:
     def _channels(self) -> ChannelPool:
         with self._lock:
             if self._pool is None:
-                conf = self.app.conf
-                self._pool = ChannelPool(self.app.connection_for_write, conf.broker_pool_limit,
-                                         conf.broker_pool_acquire_timeout)
+                self._pool = ChannelPool(self.app)
             return self._pool
 
-    def _send_alone(self, message: RawMessage, policy: RetryPolicy) -> None:
+    def _send_alone(self, message: RawMessage) -> None:
         """Send one message over a pooled channel."""
         pool = self._pool or self._channels()
         lent = pool.take()
@@ -138,32 +127,19 @@ class Publisher:
             return
         lent = lent or pool.acquire()
         try:
-            self._send_over(lent, message, policy)
+            _send_over(lent, message)
         except BaseException:
             lent.discard()
             raise
         finally:
             pool.release(lent)
 
-    def _send_over(self, lent: PublishChannel, message: RawMessage, policy: RetryPolicy) -> None:
-        destination, properties, body = message
-        if destination in lent.declared and lent.channel is not None:
-            try:
-                lent.channel.publish_raw(destination.exchange, destination.routing_key, properties, body,
-                                         destination.mandatory)
-            except lent.connection.recoverable_connection_errors + lent.connection.recoverable_channel_errors as exc:
-                Sender(self.app, lent, policy).send_again(message, exc)
-            return
-        sender = Sender(self.app, lent, policy)
-        sender.send([message])
-        sender.finish()
-
     # --- the long way ----------------------------------------------------------------------------
 
     def _publish_generally(self, task_id: str, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any,
                            producer: Any) -> None:
         app = self.app
-        left = drop_callers_own(options)
+        left = {option: value for option, value in options.items() if option not in _CALLERS_OWN}
         said = {option: left.pop(option, None) for option in _OF_THE_MESSAGE}
         stamped = left.pop('stamped_headers', None)
         stamps = {stamp: left.pop(stamp, None) for stamp in stamped or ()}
@@ -175,7 +151,7 @@ class Publisher:
         if said['countdown'] or said['eta']:
             self._delay_at_broker(routed, said)
         if said['expires'] is not None:
-            routed['expiration'] = seconds_until(app, said['expires'], task_id)
+            routed['expiration'] = seconds_to_live(app, said['expires'], task_id)
         message = app.amqp.create_task_message(
             task_id, name, args, kwargs, said['countdown'], said['eta'], said['group_id'], said['group_index'],
             said['expires'], said['retries'] or 0, said['chord'], listed(said['link']), listed(said['link_error']),
@@ -199,7 +175,7 @@ class Publisher:
             logger.warning('Native delayed delivery needs a topic exchange, and %s is a direct one: the task is '
                            'delivered at once, and waits for its eta in a worker.', exchange)
             return
-        seconds = int(seconds_to(app, said['eta']) if said['eta'] else said['countdown'])
+        seconds = int(seconds_until(app, said['eta'] or said['countdown']))
         if seconds < 1:
             return
         routing_key = routed.get('routing_key') if queue is None else queue.routing_key
@@ -209,41 +185,45 @@ class Publisher:
 
     def _dispatch(self, outgoing: Outgoing, producer: Any) -> None:
         """Hand a message to the producer, or to a channel of the pool when there is none."""
-        if producer.__class__ is Burst and producer.raw:
-            producer.add_outgoing(outgoing)
-        elif producer.__class__ is Burst:
-            self._publish_through(producer.producer, outgoing)
+        if producer is None and self._held.bursts and not self._is_raw():
+            producer = self._held.bursts[-1]
+        if producer.__class__ is Burst:
+            if producer.raw:
+                producer.add(outgoing.encode())
+            else:
+                self._publish_through(producer.producer, outgoing)
         elif producer is not None:
             self._publish_through(producer, outgoing)
-        elif self._is_raw():
-            self._send_generally(outgoing)
-        elif self._held.bursts:
-            self._publish_through(self._held.bursts[-1].producer, outgoing)
-        else:
+        elif not self._is_raw():
             with self.app.producer_or_acquire(None) as pooled:
                 self._publish_through(pooled, outgoing)
-
-    def _send_generally(self, outgoing: Outgoing) -> None:
-        """Send a message alone, over a pooled channel, with its own timeouts."""
-        policy = RetryPolicy(outgoing.retry, outgoing.retry_policy)
-        if outgoing.timeout is None and outgoing.confirm_timeout is None:
-            self._send_alone(outgoing.encode(), policy)
-            return
-        with Burst(self.app, self._channels(), policy, self._held) as burst:
-            burst.add_outgoing(outgoing)
+        elif outgoing.timeout is None and outgoing.confirm_timeout is None:
+            self._send_alone(outgoing.encode())
+        else:
+            with self.burst() as burst:
+                burst.add(outgoing.encode())
 
     def _publish_through(self, producer: Any, outgoing: Outgoing) -> None:
-        with self._named_errors(producer):
-            outgoing.publish_through(producer)
-
-    @contextmanager
-    def _named_errors(self, producer: Any) -> Iterator[None]:
-        """Turn the loss of a producer's connection into our `OperationalError`."""
+        """Send with a `kombu.Producer`; the loss of its connection is our `OperationalError`."""
         connection = producer.connection
         try:
-            yield
+            outgoing.publish_through(producer)
         except (OperationalError, *connection.recoverable_connection_errors) as exc:
             raise unreachable_broker(self.app, connection, exc) from exc
+
+
+def _send_over(lent: PublishChannel, message: RawMessage) -> None:
+    destination, properties, body = message
+    if destination not in lent.declared or lent.channel is None:
+        lent.send([message])
+        lent.finish()
+        lent.rest()
+        return
+    try:
+        lent.channel.publish_raw(destination.exchange, destination.routing_key, properties, body, destination.mandatory)
+    except lent.connection.recoverable_connection_errors + lent.connection.recoverable_channel_errors as exc:
+        lent.send_again(message, exc)
+        lent.rest()
 
 
 def _anybody_listens() -> bool:
@@ -258,6 +238,8 @@ def _reset_in_child() -> None:
     for publisher in list(_publishers):
         publisher._lock = threading.Lock()
         publisher.reset()  # the origin header names the process
+        if publisher._pool is not None:
+            publisher._pool.abandon()
 
 
 if hasattr(os, 'register_at_fork'):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kombu import Queue
@@ -39,19 +39,6 @@ class MapRoute:
             if pattern.match(name):
                 return _as_options(route)
         return None
-
-
-class _NamedRouter:
-    """A router given by its dotted name, imported when it is asked first."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._router: Any = None
-
-    def __call__(self, name: str, args: Any, kwargs: Any, options: Any, task: Any = None) -> Any:
-        if self._router is None:
-            self._router = expand_router_string(self.name)
-        return _ask(self._router, name, args, kwargs, options, task)
 
 
 class Router:
@@ -100,15 +87,13 @@ class Router:
     def lookup_route(self, name: str, args: Any = None, kwargs: Any = None, options: Any = None,
                      task_type: Any = None) -> Any:
         """What the first router that knows the task says, or None."""
-        for router in self.routes:
-            route = self.query_router(router, name, args, kwargs, options, task_type)
+        for place, router in enumerate(self.routes):
+            if isinstance(router, str):  # imported when it is asked first
+                router = self.routes[place] = expand_router_string(router)
+            route = _ask(router, name, args, kwargs, options, task_type)
             if route is not None:
                 return route
         return None
-
-    def query_router(self, router: Any, task: str, args: Any, kwargs: Any, options: Any, task_type: Any) -> Any:
-        """Ask one router."""
-        return _ask(router, task, args, kwargs, options, task_type)
 
 
 def expand_router_string(router: Any) -> Any:
@@ -118,23 +103,16 @@ def expand_router_string(router: Any) -> Any:
 
 
 def prepare(routes: Any) -> list[Any]:
-    """The value of ``task_routes`` as a list of routers."""
+    """The value of ``task_routes`` as a list of routers; names of routers stay names until they are asked."""
     if routes is None:
         return []
     several = routes if isinstance(routes, (list, tuple)) else (routes,)
-    return [_as_router(route) for route in several]
+    return [MapRoute(route) if isinstance(route, (Mapping, list, tuple)) else route for route in several]
 
 
-def _as_router(route: Any) -> Any:
-    if isinstance(route, (Mapping, list, tuple)):
-        return MapRoute(route)
-    return _NamedRouter(route) if isinstance(route, str) else route
-
-
-def _ask(router: Callable[..., Any], name: str, args: Any, kwargs: Any, options: Any, task: Any) -> Any:
-    old_style = getattr(router, 'route_for_task', None)
-    if old_style is not None:
-        return old_style(name, args, kwargs)
+def _ask(router: Any, name: str, args: Any, kwargs: Any, options: Any, task: Any) -> Any:
+    if hasattr(router, 'route_for_task'):  # the old style
+        return router.route_for_task(name, args, kwargs)
     return router(name, args, kwargs, options, task=task)
 
 

@@ -1,0 +1,133 @@
+"""One message on its way out: what it says, where it goes, and the two forms in which it may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kombu import Queue
+from kombu.common import Broadcast
+from kombu.compression import compress
+from kombu.entity import Exchange, maybe_delivery_mode
+
+from canvaslite.publish.bodies import body_encoder, plain_copy
+from canvaslite.transport.properties import encode_properties
+
+__all__ = ('Destination', 'Outgoing', 'RawMessage', 'resolve_target')
+
+#: Properties that AMQP knows besides those set for every message; any other a caller names is not sent over AMQP.
+_FURTHER = ('message_id', 'timestamp', 'type', 'user_id', 'app_id', 'cluster_id')
+
+
+class Destination:
+    """Where messages go as bytes, what must be declared before, and how they are handed over. Compared by identity.
+
+    `retry_policy` is that of ``task_publish_retry_policy``, None for no retry. `timeout` is the most seconds for one
+    write, `confirm_timeout` for the wait between two confirms.
+    """
+
+    __slots__ = ('confirm_timeout', 'declare', 'declared_once', 'exchange', 'mandatory', 'retry_policy', 'routing_key',
+                 'timeout')
+
+    def __init__(self, outgoing: Outgoing, lasting: bool = False) -> None:
+        exchange = outgoing.exchange
+        self.exchange: str = exchange.name if isinstance(exchange, Exchange) else exchange
+        self.routing_key = outgoing.routing_key
+        self.declare = tuple(outgoing.declare)
+        self.mandatory = bool(outgoing.properties.get('mandatory'))
+        self.retry_policy = outgoing.retry_policy if outgoing.retry else None
+        self.timeout, self.confirm_timeout = outgoing.timeout, outgoing.confirm_timeout
+        #: Whether a channel may remember that it declared for this destination: not when an entity may vanish
+        #: meanwhile (auto-delete, expiring), and not when the object is made for one message only.
+        self.declared_once = lasting and all(entity.can_cache_declaration for entity in self.declare)
+
+
+class RawMessage(NamedTuple):
+    """A message as bytes, and where it goes."""
+
+    destination: Destination
+    properties: bytes
+    body: bytes
+
+
+class Outgoing(NamedTuple):
+    """A message with all that was decided about it.
+
+    `headers`, `properties` and `declare` may be changed by whoever listens to ``before_task_publish``.
+    """
+
+    #: Name of the task.
+    name: str
+    body: Any
+    headers: dict[str, Any]
+    #: What the caller gave of priority, mandatory, expiration (seconds) and AMQP's own properties.
+    properties: dict[str, Any]
+    #: The exchange as the caller gave it (a name or an `Exchange`), or the queue's.
+    exchange: Any
+    routing_key: str
+    #: 1 transient, 2 persistent.
+    delivery_mode: int
+    declare: list[Any]
+    serializer: str
+    compression: str | None
+    retry: bool
+    retry_policy: Mapping[str, Any]
+    timeout: float | None = None
+    confirm_timeout: float | None = None
+
+    def publish_through(self, producer: Any) -> Any:
+        """Send it with a `kombu.Producer`; returns what the producer does."""
+        properties = dict(self.properties)
+        if properties.get('priority') is None:
+            properties.pop('priority', None)
+        return producer.publish(
+            self.body if self.serializer == 'json' else plain_copy(self.body), exchange=self.exchange,
+            routing_key=self.routing_key, serializer=self.serializer, compression=self.compression, retry=self.retry,
+            retry_policy=dict(self.retry_policy), delivery_mode=self.delivery_mode, declare=self.declare,
+            headers=self.headers, timeout=self.timeout, confirm_timeout=self.confirm_timeout, **properties)
+
+    def encode(self) -> RawMessage:
+        """The same message as bytes for a channel of our AMQP transport. Raises `EncodeError`."""
+        encoder = body_encoder(self.serializer)
+        body = encoder.encode_payload(self.body)
+        if self.compression:
+            body, self.headers['compression'] = compress(body, self.compression)
+        given = self.properties
+        reply_to, expiration = given.get('reply_to'), given.get('expiration')
+        properties = encode_properties(
+            self.headers, content_type=encoder.content_type, content_encoding=encoder.content_encoding,
+            delivery_mode=self.delivery_mode, priority=given.get('priority') or 0,
+            correlation_id=given.get('correlation_id'),
+            reply_to=reply_to.name if isinstance(reply_to, Queue) else reply_to,
+            expiration=None if expiration is None else str(int(expiration * 1000)),
+            **{name: given[name] for name in _FURTHER if given.get(name) is not None})
+        return RawMessage(Destination(self), properties, body)
+
+
+def resolve_target(amqp: Any, queue: Any = None, exchange: Any = None, routing_key: str | None = None,
+                   exchange_type: str | None = None, delivery_mode: Any = None,
+                   declare: Iterable[Any] | None = None) -> tuple[Any, str, int, list[Any]]:
+    """Exchange, routing key, delivery mode and what to declare for a message with these options, by Celery's rules.
+
+    A queue on a direct exchange is addressed by its name over the default exchange, unless the caller names
+    both exchange and routing key. Raises KeyError for a queue's name that is not known and may not be made.
+    """
+    conf = amqp.app.conf
+    if queue is None and exchange is None:
+        queue = amqp.default_queue
+    if isinstance(queue, str):
+        queue_name: str | None = queue
+        queue = amqp.queues[queue]
+    else:
+        queue_name = None if queue is None else queue.name
+    own_exchange = None if queue is None else queue.exchange
+    kind = exchange_type or getattr(own_exchange, 'type', 'direct')
+    if (not exchange or not routing_key) and kind == 'direct':
+        exchange, routing_key = '', queue_name
+    elif exchange is None:
+        exchange = getattr(own_exchange, 'name', None) or amqp.default_exchange
+        routing_key = routing_key or queue.routing_key or conf.task_default_routing_key
+    if declare is None:
+        declare = [queue] if isinstance(queue, Queue) and not isinstance(queue, Broadcast) else []
+    mode = delivery_mode or getattr(own_exchange, 'delivery_mode', None) or conf.task_default_delivery_mode
+    return exchange, routing_key or '', maybe_delivery_mode(mode), list(declare)
