@@ -10,9 +10,8 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, Any, TypeVar
 from urllib.parse import quote, unquote
 
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
@@ -20,7 +19,7 @@ from kombu.utils.uuid import uuid
 
 from canvaslite.backends.base import KeyValueStoreBackend
 from canvaslite.backends.chords import Part
-from canvaslite.backends.recordjoin import ChordHead, RecordJoin
+from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
 
 try:
@@ -29,6 +28,8 @@ except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ('FilesystemBackend',)
+
+T = TypeVar('T')
 
 #: Begins the name of a chord's folder. Celery's cleanup must not take it for a result.
 JOIN_PREFIX = 'canvaslite-join-'
@@ -132,49 +133,59 @@ def _find_path(url: str | None) -> str:
     return path[1:] if os.name == 'nt' and path.startswith('/') else path
 
 
-class FolderRecord:
-    """A chord as a folder: the file ``head``, and one file for each slot. Its lock is held."""
+class FolderRecord(ChordRecord):
+    """A chord as a folder: ``head``, ``body`` (what it is to be, and the header's ids), a file for each slot."""
 
-    __slots__ = ('_backend', '_folder')
+    __slots__ = ('_backend', '_folder', '_group_id')
 
-    def __init__(self, backend: FilesystemBackend, folder: str) -> None:
+    def __init__(self, backend: FilesystemBackend, group_id: str) -> None:
         self._backend = backend
-        self._folder = folder
+        self._group_id = group_id
+        self._folder = JOIN_PREFIX + quote(group_id, safe='')
+
+    @property
+    def path(self) -> str:
+        """Where the folder is."""
+        return self._backend._filename(self._folder)
+
+    def _keep(self, name: str, value: Any) -> None:
+        self._backend.set(f'{self._folder}/{name}', self._backend.encode(value))
+
+    def _find(self, name: str) -> Any:
+        return self._backend.decode(self._backend.get(f'{self._folder}/{name}'))
 
     def read(self) -> ChordHead | None:
-        payload = self._backend.get(f'{self._folder}/head')
-        return ChordHead(*self._backend.decode(payload)) if payload else None
+        head = self._find('head')
+        return None if head is None else ChordHead(*head)
+
+    def begin(self, head: ChordHead, callback: Mapping[str, Any], ids: list[str]) -> None:
+        self.clear()
+        self._keep('body', [callback, ids])
+        self._keep('head', list(head))
 
     def write(self, head: ChordHead) -> None:
-        self._backend.set(f'{self._folder}/head', self._backend.encode(list(head)))
+        self._keep('head', list(head))
 
-    def add(self, slot: str, part: Part) -> None:
-        name = f'{self._folder}/part-{quote(slot, safe="")}'
-        if not os.path.exists(self._backend._filename(name)):
-            self._backend.set(name, self._backend.encode([part.place, part.state, part.result]))
+    def add(self, part: Part) -> None:
+        name = f'part-{quote(part.task_id, safe="")}:{"" if part.place is None else part.place}'
+        if not os.path.exists(f'{self.path}/{name}'):
+            self._keep(name, [part.task_id, part.place, part.state, part.result])
 
     def count(self) -> int:
         return len(self._slots())
 
     def parts(self) -> list[Part]:
-        group_id = unquote(self._folder[len(JOIN_PREFIX):])
-        parts = []
-        for name in self._slots():
-            place, state, result = self._backend.decode(self._backend.get(f'{self._folder}/{name}'))
-            task_id = unquote(name[len('part-'):]).rpartition(':')[0]
-            parts.append(Part(group_id, task_id, place, state, result))
-        return parts
+        return [Part(self._group_id, *self._find(name)) for name in self._slots()]
+
+    def ids(self) -> list[str]:
+        return list((self._find('body') or (None, ()))[1])
 
     def clear(self) -> None:
-        for name in self._slots():
+        for name in (*self._slots(), 'body'):
             self._backend.delete(f'{self._folder}/{name}')
 
     def _slots(self) -> list[str]:
-        try:
-            names = os.listdir(self._backend._filename(self._folder))
-        except FileNotFoundError:
-            return []
-        return [name for name in names if name.startswith('part-')]
+        return [name for name in os.listdir(self.path) if name.startswith('part-')]
 
 
 class FolderJoin(RecordJoin):
@@ -184,32 +195,32 @@ class FolderJoin(RecordJoin):
         super().__init__(expires)
         self.backend = backend
 
-    @contextmanager
-    def locked(self, group_id: str, create: bool = False) -> Iterator[FolderRecord]:
-        """The chord's record, while no other process has it."""
-        folder = JOIN_PREFIX + quote(group_id, safe='')
-        path = self.backend._filename(folder)
-        record = FolderRecord(self.backend, folder)
-        if create:
-            os.makedirs(path, exist_ok=True)
+    def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
+        """A chord begins: its folder is made."""
+        os.makedirs(FolderRecord(self.backend, group_id).path, exist_ok=True)
+        super().open(group_id, size, callback, task_ids)
+
+    def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
+        """``do(record, *args)`` while no other process has the lock on the folder."""
+        record = FolderRecord(self.backend, group_id)
         try:
-            lock = os.open(f'{path}/lock', os.O_RDWR | os.O_CREAT, 0o666)
+            lock = os.open(f'{record.path}/lock', os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
-            # The store does not know the chord, and so nobody can change it.
-            yield record
-            return
+            # There is no such chord, and so nobody can change it.
+            return do(record, *args)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield record
+            return do(record, *args)
         finally:
             os.close(lock)
 
     def cleanup(self, now: float) -> None:
         """Remove the folders of the chords that nobody misses any more."""
         for name in os.listdir(self.backend.path):
-            if not name.startswith(JOIN_PREFIX):
-                continue
-            with self.locked(unquote(name[len(JOIN_PREFIX):])) as record:
-                head = record.read()
-                if head is not None and head.deadline is not None and head.deadline < now:
-                    shutil.rmtree(self.backend._filename(name), ignore_errors=True)
+            if name.startswith(JOIN_PREFIX):
+                self.step(unquote(name[len(JOIN_PREFIX):]), self._remove, now)
+
+    def _remove(self, record: FolderRecord, now: float) -> None:
+        head = record.read()
+        if head is not None and head.deadline is not None and head.deadline < now:
+            shutil.rmtree(record.path, ignore_errors=True)

@@ -8,16 +8,17 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 from canvaslite.backends.base import BaseResultConsumer
 from canvaslite.backends.chords import Part
 from canvaslite.backends.codec import Meta
-from canvaslite.backends.recordjoin import ChordHead, RecordJoin
+from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 
 __all__ = ('Memory', 'MemoryConsumer', 'MemoryJoin', 'memory')
+
+T = TypeVar('T')
 
 #: How often, in writes, the memory looks for what has expired.
 WRITES_BETWEEN_SWEEPS = 1000
@@ -97,23 +98,29 @@ class Memory:
                     del self.chords[group_id]
 
 
-class MemoryRecord:
+class MemoryRecord(ChordRecord):
     """A chord in memory."""
 
-    __slots__ = ('_parts', 'head')
+    __slots__ = ('_body', '_parts', 'head')
 
     def __init__(self) -> None:
         self.head: ChordHead | None = None
-        self._parts: dict[str, Part] = {}
+        #: What the body is to be, and the header's ids.
+        self._body: tuple[Mapping[str, Any], list[str]] = ({}, [])
+        self._parts: dict[tuple[str, int | None], Part] = {}
 
     def read(self) -> ChordHead | None:
         return self.head
 
+    def begin(self, head: ChordHead, callback: Mapping[str, Any], ids: list[str]) -> None:
+        self.clear()
+        self.head, self._body = head, (callback, ids)
+
     def write(self, head: ChordHead) -> None:
         self.head = head
 
-    def add(self, slot: str, part: Part) -> None:
-        self._parts.setdefault(slot, part)
+    def add(self, part: Part) -> None:
+        self._parts.setdefault((part.task_id, part.place), part)
 
     def count(self) -> int:
         return len(self._parts)
@@ -121,8 +128,11 @@ class MemoryRecord:
     def parts(self) -> list[Part]:
         return list(self._parts.values())
 
+    def ids(self) -> list[str]:
+        return self._body[1]
+
     def clear(self) -> None:
-        self._parts = {}
+        self._body, self._parts = ({}, []), {}
 
 
 class MemoryJoin(RecordJoin):
@@ -132,16 +142,14 @@ class MemoryJoin(RecordJoin):
         super().__init__(expires)
         self.memory = memory
 
-    @contextmanager
-    def locked(self, group_id: str, create: bool = False) -> Iterator[MemoryRecord]:
-        """The chord's record, while no other thread touches the memory."""
+    def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
+        """``do(record, *args)`` while no other thread touches the memory."""
         with self.memory.changed:
-            record = self.memory.chords.get(group_id)
-            if record is None:
-                record = MemoryRecord()
-                if create:
-                    self.memory.chords[group_id] = record
-            yield record
+            record = self.memory.chords.get(group_id) or MemoryRecord()
+            done = do(record, *args)
+            if record.head is not None:
+                self.memory.chords[group_id] = record
+            return done
 
 
 class MemoryConsumer(BaseResultConsumer):

@@ -16,6 +16,7 @@ from typing import Any
 
 from kombu.utils.encoding import ensure_bytes
 from kombu.utils.imports import symbol_by_name
+from kombu.utils.uuid import uuid
 
 from canvaslite import states
 from canvaslite.backends import chords
@@ -33,7 +34,7 @@ except ImportError as missing:
                                "pip install 'canvaslite[sql]'") from missing
 
 from canvaslite.backends.database.engines import Database
-from canvaslite.backends.database.join import DatabaseJoin
+from canvaslite.backends.database.join import DatabaseJoin, DatabaseRecord
 from canvaslite.backends.database.legacy import unpickle_plain
 from canvaslite.backends.database.tables import ResultTables
 from canvaslite.backends.database.upsert import Upsert
@@ -149,17 +150,19 @@ class DatabaseBackend(BaseBackend):
             return
         self._set_up()
         row = self._row(task_id, part.result, state, traceback, request) if store else None
-        report = self._ensure_retryable(self.database.transact, self._keep_and_count, row, self.join.prepare(part),
+        report = self._ensure_retryable(self.database.transact, self._keep_and_count, row, part, uuid(),
                                         fallback_exc=partial(BackendStoreError, task_id=task_id, state=state),
                                         fallback_msg='failed to store result on the backend')
         chords.act_on_report(self, self.join, report, request.chord)
 
-    def _keep_and_count(self, connection: Any, row: Mapping[str, Any] | None, part: Any) -> chords.Report:
+    def _keep_and_count(self, connection: Any, row: Mapping[str, Any] | None, part: chords.Part,
+                        token: str) -> chords.Report:
+        record = DatabaseRecord(self.join, connection, part.group_id)
         # The chord's row first: whoever has it sees all that was committed before.
-        locked = self.join.lock(connection, part.gid)
+        record.read()
         if row is not None:
             self._write_task.execute(connection, row)
-        return self.join.count(connection, locked, part)
+        return self.join.count(record, part, token)
 
     def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
                       request: Any = None, **kwargs: Any) -> Any:

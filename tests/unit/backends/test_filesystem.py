@@ -63,8 +63,7 @@ def test_the_cleanup_removes_what_has_expired_and_nothing_else(tmp_path: Path) -
     long_ago = time.time() - 7200
     for name in ('celery-task-meta-old', '.writing-by-nobody', 'not-ours'):
         os.utime(tmp_path / name, (long_ago, long_ago))
-    with backend.join.locked('old-chord') as record:
-        record.write(record.read()._replace(deadline=long_ago))
+    backend.join.step('old-chord', lambda record: record.write(record.read()._replace(deadline=long_ago)))
 
     backend.cleanup()
 
