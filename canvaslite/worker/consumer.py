@@ -285,9 +285,22 @@ class Consumer:
             added = queues.select_add(queue, exchange=queue if exchange is None else exchange,
                                       exchange_type=exchange_type or 'direct', routing_key=routing_key, **options)
         if self.task_consumer is not None and not self.task_consumer.consuming_from(added.name):
+            if not self._can_declare(added):
+                queues.deselect([added.name])
+                return
             self.task_consumer.add_queue(added)
             self.task_consumer.consume()
             logger.info('Started consuming from %s', queue)
+
+    def _can_declare(self, queue: Any) -> bool:
+        """Declare `queue` on a channel that may be closed for it: the one with the tasks must not be."""
+        try:
+            with self.connection.channel() as channel:
+                queue(channel).declare()
+        except self.connection.channel_errors as exc:
+            logger.error('Cannot consume from %s: %s', queue.name, exc)
+            return False
+        return True
 
     def cancel_task_queue(self, queue: str) -> None:
         """Consume from the queue no longer."""

@@ -29,6 +29,7 @@ from canvaslite.signals import worker_before_create_process
 
 logger = logging.getLogger('canvaslite.pools.prefork')
 
+_KINDS = {int(kind): kind for kind in Kind}
 #: Number of jobs that a child has at most.
 AHEAD_JOBS = 32
 #: Cost assumed of the shortest task, in seconds.
@@ -229,7 +230,7 @@ class PreforkPool(Pool):
         else:
             child.load = 0.0
             self.rest(child)
-        self.listener.on_finished(request, Kind(kind), runtime, note)
+        self.listener.on_finished(request, _KINDS[kind], runtime, note)
 
     # -- ends
 
