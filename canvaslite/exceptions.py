@@ -29,10 +29,13 @@ from __future__ import annotations
 
 import numbers
 from datetime import datetime
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded, WorkerLostError
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError, OperationalError
+
+if TYPE_CHECKING:
+    from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded, WorkerLostError
 
 __all__ = (
     'CeleryWarning', 'AlwaysEagerIgnored', 'DuplicateNodenameWarning', 'DuplicateTaskNameWarning',
@@ -229,3 +232,11 @@ def _repr_safely(exc: object) -> str:
         return repr(exc)
     except Exception as error:  # a repr of the user's own may fail
         return f'<unrepresentable {type(exc).__name__}: {type(error).__name__}>'
+
+
+def __getattr__(name: str) -> Any:
+    # billiard's own, imported on first use: a client that only sends needs no process pool.
+    if name not in ('SoftTimeLimitExceeded', 'Terminated', 'TimeLimitExceeded', 'WorkerLostError'):
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = globals()[name] = getattr(import_module('billiard.exceptions'), name)
+    return value

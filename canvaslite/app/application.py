@@ -8,11 +8,11 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
+from importlib.metadata import version
 from operator import attrgetter
 from types import GenericAlias
 from typing import Any
 
-import billiard
 import kombu
 
 from canvaslite import current, signals
@@ -305,7 +305,7 @@ class Celery(Services):
 
     def bugreport(self) -> str:
         """What a bug report should say: versions, platform, and the settings, secrets masked."""
-        versions = (f'{module.__name__}:{module.__version__}' for module in (kombu, billiard))
+        versions = (f'{name}:{version(name)}' for name in ('kombu', 'billiard', 'amqp'))
         return '\n'.join((
             f'software -> canvaslite:{__version__} {" ".join(versions)} py:{sys.version.split()[0]}',
             f'platform -> {" ".join(os.uname()[::2])} imp:{sys.implementation.name}',

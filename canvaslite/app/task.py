@@ -9,17 +9,15 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any, ClassVar
 
-from canvaslite.app.eager import apply_locally, apply_through_serializer
 from canvaslite.app.replace import extend_chord, send_replacement
 from canvaslite.app.retry import retry_task, sign_again
-from canvaslite.backends.base import Backend
 from canvaslite.canvas import chunks, signature, xmap, xstarmap
 from canvaslite.context import Context, RunStack
 from canvaslite.current import get_current_app, get_current_worker_task, task_stack
 from canvaslite.exceptions import Ignore, MaxRetriesExceededError, OperationalError
 from canvaslite.result import allow_join_result
 from canvaslite.utils.functional import maybe_list
-from canvaslite.utils.imports import instantiate
+from canvaslite.utils.imports import FoundByName, instantiate
 from canvaslite.utils.uuid import uuid
 
 __all__ = ('Context', 'Task')
@@ -29,6 +27,10 @@ EXECUTION_OPTIONS = (
     'queue', 'routing_key', 'exchange', 'priority', 'expires', 'serializer', 'delivery_mode', 'compression',
     'time_limit', 'soft_time_limit', 'immediate', 'mandatory',
 )
+
+#: Few processes run tasks in place, and what runs them takes as long to import as all the rest.
+apply_locally = FoundByName('canvaslite.app.eager:apply_locally')
+apply_through_serializer = FoundByName('canvaslite.app.eager:apply_through_serializer')
 
 
 class _ClassApp:
@@ -280,7 +282,7 @@ class Task:
                  add_to_parent: bool) -> Any:
         backend = self.backend
         ignored = options['ignore_result']
-        if not ignored and type(backend).on_task_call is not Backend.on_task_call:
+        if not ignored:
             backend.on_task_call(producer, task_id)
         app.publisher.publish(self.name, args, kwargs, options, task=self, producer=producer)
         result = self.AsyncResult(task_id)

@@ -12,7 +12,22 @@ from typing import Any
 
 from kombu.utils.imports import symbol_by_name
 
-__all__ = ('symbol_by_name', 'instantiate', 'qualname', 'cwd_in_path', 'import_from_cwd')
+__all__ = ('FoundByName', 'symbol_by_name', 'instantiate', 'qualname', 'cwd_in_path', 'import_from_cwd')
+
+
+class FoundByName:
+    """A function known by its name, and imported when it is first called."""
+
+    __slots__ = ('function', 'name')
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.function: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.function is None:
+            self.function = symbol_by_name(self.name)
+        return self.function(*args, **kwargs)
 
 
 def instantiate(name: Any, *args: Any, **kwargs: Any) -> Any:
