@@ -13,8 +13,6 @@ from operator import attrgetter
 from types import GenericAlias
 from typing import Any
 
-import kombu
-
 from canvaslite import current, signals
 from canvaslite.app import declare, sources
 from canvaslite.app.builtins import add_builtin_tasks
