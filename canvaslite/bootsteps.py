@@ -3,7 +3,7 @@
 A program adds its own: ``app.steps['worker'].add(MyStep)`` or ``app.steps['consumer'].add(MyConsumerStep)``.
 
     class Announcer(bootsteps.StartStopStep):
-        requires = {'canvaslite.worker.steps.pool:Pool'}
+        requires = {'canvaslite.worker.steps.worker:Pool'}
 
         def start(self, worker): ...
         def stop(self, worker): ...
@@ -109,7 +109,7 @@ class StartStopStep(Step):
 class ConsumerStep(StartStopStep):
     """A step of the consumer that starts kombu consumers of its own, on a channel of their own."""
 
-    requires: Iterable[Any] = ('canvaslite.worker.steps.connection:Connection',)
+    requires: Iterable[Any] = ('canvaslite.worker.steps.consumer:Connection',)
     consumers: Any = None
 
     def get_consumers(self, channel: Any) -> Any:

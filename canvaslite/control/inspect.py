@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from kombu.matcher import match
@@ -25,6 +26,17 @@ def flatten_reply(reply: Iterable[dict[str, Any]]) -> dict[str, Any]:
             f'Several workers answered as {", ".join(sorted(twice))}: give each its own name with worker -n.'),
             stacklevel=2)
     return nodes
+
+
+class _Question:
+    """A method that asks something without arguments."""
+
+    def __init__(self, command: str, doc: str) -> None:
+        self.command = command
+        self.__doc__ = doc
+
+    def __get__(self, inspect: Any, owner: Any = None) -> Any:
+        return self if inspect is None else partial(inspect._request, self.command)
 
 
 class Inspect:
@@ -64,13 +76,11 @@ class Inspect:
             return {node: answer for node, answer in by_node.items() if match(node, self.pattern, self.matcher)}
         return by_node
 
-    def report(self) -> Any:
-        """Information for bug reports."""
-        return self._request('report')
-
-    def clock(self) -> Any:
-        """Logical clocks."""
-        return self._request('clock')
+    report = _Question('report', 'Information for bug reports.')
+    clock = _Question('clock', 'Logical clocks.')
+    stats = _Question('stats', 'Statistics.')
+    revoked = _Question('revoked', 'Ids of revoked tasks.')
+    active_queues = _Question('active_queues', 'Queues that are consumed from.')
 
     def active(self, safe: bool | None = None) -> Any:
         """Tasks that run; with `safe` their arguments as representations."""
@@ -84,14 +94,6 @@ class Inspect:
         """Tasks that wait for a process."""
         return self._request('reserved')
 
-    def stats(self) -> Any:
-        """Statistics."""
-        return self._request('stats')
-
-    def revoked(self) -> Any:
-        """Ids of revoked tasks."""
-        return self._request('revoked')
-
     def registered(self, *taskinfoitems: str) -> Any:
         """Tasks that the workers know, with these of their attributes."""
         return self._request('registered', taskinfoitems=taskinfoitems)
@@ -103,10 +105,6 @@ class Inspect:
         if destination:
             self.destination = destination
         return self._request('ping')
-
-    def active_queues(self) -> Any:
-        """Queues that are consumed from."""
-        return self._request('active_queues')
 
     def query_task(self, *ids: Any) -> Any:
         """Where the tasks with these ids are, as far as the workers have them."""

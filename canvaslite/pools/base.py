@@ -8,6 +8,7 @@ worker's loop; only a pool knows about its processes or threads.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -102,26 +103,31 @@ class Pool(ABC):
         self.preparation = preparation
         self.listener = listener
         self.options = options
+        #: Requests that were not handed over yet.
+        self.waiting: deque[Any] = deque()
 
     @abstractmethod
     def start(self, hub: Any) -> None:
         """Start the processes or threads and register with the loop."""
 
-    @abstractmethod
     def submit(self, request: Any) -> None:
         """Have `request` run when its turn comes."""
+        self.waiting.append(request)
 
-    @abstractmethod
     def submit_first(self, request: Any) -> None:
         """Have `request` run before all that wait."""
+        self.waiting.appendleft(request)
 
     @abstractmethod
     def pump(self) -> None:
         """Hand over what can be handed over."""
 
-    @abstractmethod
     def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
         """Take back those requests that did not start and are `unwanted`; they are not run."""
+        withdrawn = [request for request in self.waiting if unwanted(request)]
+        if withdrawn:
+            self.waiting = deque(request for request in self.waiting if not unwanted(request))
+        return withdrawn
 
     @abstractmethod
     def pending(self) -> int:
@@ -130,10 +136,6 @@ class Pool(ABC):
     @abstractmethod
     def running(self) -> Iterable[Any]:
         """The requests that run."""
-
-    @abstractmethod
-    def capacity(self) -> int:
-        """How many more tasks could start at once."""
 
     @abstractmethod
     def stop(self, timeout: float) -> None:

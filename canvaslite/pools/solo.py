@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
@@ -20,7 +19,6 @@ class SoloPool(Pool):
 
     def __init__(self, limit: int, preparation: Preparation, listener: Listener, **options: Any) -> None:
         super().__init__(1, preparation, listener, **options)
-        self.waiting: deque[Any] = deque()
         self._current: Any = None
         self._runner: Runner
         self._hub: Any = None
@@ -30,12 +28,6 @@ class SoloPool(Pool):
         self._hub = hub
         self._bell.register(hub)
         self._runner = self.preparation.enter(0)
-
-    def submit(self, request: Any) -> None:
-        self.waiting.append(request)
-
-    def submit_first(self, request: Any) -> None:
-        self.waiting.appendleft(request)
 
     def pump(self) -> None:
         if not self.waiting or self._current is not None:
@@ -56,19 +48,11 @@ class SoloPool(Pool):
         if self.waiting:  # one task a turn, so that what comes from the broker is read between them
             self._bell.ring()
 
-    def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
-        withdrawn = [request for request in self.waiting if unwanted(request)]
-        self.waiting = deque(request for request in self.waiting if not unwanted(request))
-        return withdrawn
-
     def pending(self) -> int:
         return len(self.waiting) + (self._current is not None)
 
     def running(self) -> Iterable[Any]:
         return () if self._current is None else (self._current,)
-
-    def capacity(self) -> int:
-        return int(not self.waiting)
 
     def stop(self, timeout: float) -> None:
         self.terminate()

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from canvaslite.execution.outcome import Outcome
@@ -22,7 +22,6 @@ class ThreadPool(Pool):
 
     def __init__(self, limit: int, preparation: Preparation, listener: Listener, **options: Any) -> None:
         super().__init__(limit, preparation, listener, **options)
-        self.waiting: deque[Any] = deque()
         self._handed: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._reports: deque[tuple[Any, Outcome | float | str]] = deque()
         self._running: dict[Any, None] = {}
@@ -75,30 +74,16 @@ class ThreadPool(Pool):
             else:
                 self.listener.on_finished(request, event.kind, event.runtime, event.note)
 
-    def submit(self, request: Any) -> None:
-        self.waiting.append(request)
-
-    def submit_first(self, request: Any) -> None:
-        self.waiting.appendleft(request)
-
     def pump(self) -> None:
         while self.waiting and self._busy < self.limit:
             self._busy += 1
             self._handed.put(self.waiting.popleft())
-
-    def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
-        withdrawn = [request for request in self.waiting if unwanted(request)]
-        self.waiting = deque(request for request in self.waiting if not unwanted(request))
-        return withdrawn
 
     def pending(self) -> int:
         return len(self.waiting) + self._busy
 
     def running(self) -> Iterable[Any]:
         return list(self._running)
-
-    def capacity(self) -> int:
-        return max(self.limit - self._busy - len(self.waiting), 0)
 
     def grow(self, n: int = 1) -> None:
         self.limit += n

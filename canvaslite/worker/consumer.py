@@ -36,10 +36,10 @@ class Consumer:
 
         name = 'Consumer'
         default_steps = (
-            'canvaslite.worker.steps.connection:Connection',
-            'canvaslite.worker.steps.control:Control',
-            'canvaslite.worker.steps.tasks:Tasks',
-            'canvaslite.worker.steps.loop:EventLoop',
+            'canvaslite.worker.steps.consumer:Connection',
+            'canvaslite.worker.steps.consumer:Control',
+            'canvaslite.worker.steps.consumer:Tasks',
+            'canvaslite.worker.steps.consumer:EventLoop',
         )
 
     def __init__(self, app: Any, controller: Any, init_callback: Callable[[Any], Any] | None = None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 from amqp.exceptions import FrameSyntaxError
 
@@ -11,54 +12,70 @@ from canvaslite.context import Context
 from canvaslite.execution.message import MessageReader, read_head
 from canvaslite.protocol.job import AMQP_PROPERTIES, KOMBU_PROPERTIES, Job, Verdict
 from canvaslite.transport.table import peek
-from canvaslite.worker.receipts import MessageReceipts, RawReceipts
 
 __all__ = ('KombuMessage', 'RawMessage', 'Received')
 
 _SHADOW = frozenset({'shadow'})
 
 
-class Received(Protocol):
-    """A message and its receipt."""
+class Received(ABC):
+    """A message and its receipt; `message` is what the transport gave."""
 
-    message: Any
+    __slots__ = ('message', 'reader', 'receipts')
+
+    def __init__(self, message: Any, receipts: Any, reader: MessageReader) -> None:
+        self.message = message
+        self.receipts = receipts
+        self.reader = reader
 
     @property
+    @abstractmethod
     def redelivered(self) -> bool:
         """Whether it was delivered before, to whomever."""
 
+    @abstractmethod
     def job(self, verdict: Verdict | None) -> Job:
         """The message as a job."""
 
+    @abstractmethod
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
-        """Those of these headers that it has. Raises when the headers cannot be read."""
+        """Those of these headers that it has. Raises `FrameSyntaxError` when they cannot be read."""
 
-    def shadow(self) -> str | None:
-        """The name to be shown in place of the task's."""
+    @abstractmethod
+    def acknowledge(self) -> None:
+        """Tell the broker that the message is done with."""
 
-    def read(self) -> Context:
-        """The run it asks for. Raises what `execution.message.MessageReader.read` raises."""
+    @abstractmethod
+    def reject(self, requeue: bool) -> None:
+        """Give the message back to the broker, to be delivered again with `requeue`."""
 
     def key(self) -> int:
         """A number by which the same message is known when it is delivered again."""
+        return hash(self.job(None).head)
 
-    def acknowledge(self) -> None: ...
-    def reject(self, requeue: bool) -> None: ...
+    def shadow(self) -> str | None:
+        """The name to be shown in place of the task's."""
+        try:
+            shadow = self.peek(_SHADOW).get('shadow')
+        except FrameSyntaxError:  # only as far as the decisive headers was it read before
+            return None
+        return shadow if isinstance(shadow, str) else None
+
+    def read(self) -> Context:
+        """The run it asks for. Raises what `execution.message.MessageReader.read` raises."""
+        job = self.job(None)
+        return self.reader.read(job, read_head(job))
 
     @property
     def is_lost(self) -> bool:
         """The connection is gone: the broker delivers it again."""
+        return self.receipts.closed  # type: ignore[no-any-return]
 
 
-class RawMessage:
+class RawMessage(Received):
     """A `transport.inbound.RawDelivery`."""
 
-    __slots__ = ('message', 'reader', 'receipts')
-
-    def __init__(self, delivery: Any, receipts: RawReceipts, reader: MessageReader) -> None:
-        self.message = delivery
-        self.receipts = receipts
-        self.reader = reader
+    __slots__ = ()
 
     @property
     def redelivered(self) -> bool:
@@ -72,20 +89,6 @@ class RawMessage:
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
         return peek(self.message.properties, names)
 
-    def shadow(self) -> str | None:
-        try:
-            shadow = peek(self.message.properties, _SHADOW).get('shadow')
-        except FrameSyntaxError:  # only as far as the decisive headers was it read before
-            return None
-        return shadow if isinstance(shadow, str) else None
-
-    def read(self) -> Context:
-        job = self.job(None)
-        return self.reader.read(job, read_head(job))
-
-    def key(self) -> int:
-        return hash(self.message.properties)
-
     def acknowledge(self) -> None:
         delivery = self.message
         self.receipts.acknowledge(delivery.delivery_tag, hash(delivery.properties))
@@ -93,21 +96,11 @@ class RawMessage:
     def reject(self, requeue: bool) -> None:
         self.receipts.reject(self.message.delivery_tag, requeue)
 
-    @property
-    def is_lost(self) -> bool:
-        return self.receipts.closed
 
-
-class KombuMessage:
+class KombuMessage(Received):
     """A `kombu.Message` of any transport. Its body stays bytes."""
 
-    __slots__ = ('_head', 'message', 'reader', 'receipts')
-
-    def __init__(self, message: Any, receipts: MessageReceipts, reader: MessageReader) -> None:
-        self.message = message
-        self.receipts = receipts
-        self.reader = reader
-        self._head: bytes | None = None
+    __slots__ = ()
 
     @property
     def redelivered(self) -> bool:
@@ -116,35 +109,18 @@ class KombuMessage:
     def job(self, verdict: Verdict | None) -> Job:
         message = self.message
         info = message.delivery_info
-        if self._head is None:
-            self._head = pickle.dumps({'headers': message.headers, 'properties': message.properties,
-                                       'content_type': message.content_type,
-                                       'content_encoding': message.content_encoding}, 5)
+        head = pickle.dumps({'headers': message.headers, 'properties': message.properties,
+                             'content_type': message.content_type, 'content_encoding': message.content_encoding}, 5)
         body = message.body
-        return Job(KOMBU_PROPERTIES, self._head, body.encode() if isinstance(body, str) else bytes(body or b''),
+        return Job(KOMBU_PROPERTIES, head, body.encode() if isinstance(body, str) else bytes(body or b''),
                    info.get('exchange') or '', info.get('routing_key') or '', self.redelivered, verdict)
 
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
         headers = self.message.headers
         return {name: headers[name] for name in names if name in headers}
 
-    def shadow(self) -> str | None:
-        shadow = self.message.headers.get('shadow')
-        return shadow if isinstance(shadow, str) else None
-
-    def read(self) -> Context:
-        job = self.job(None)
-        return self.reader.read(job, read_head(job))
-
-    def key(self) -> int:
-        return hash(self.job(None).head)
-
     def acknowledge(self) -> None:
         self.receipts.acknowledge(self.message, 0)
 
     def reject(self, requeue: bool) -> None:
         self.receipts.reject(self.message, requeue)
-
-    @property
-    def is_lost(self) -> bool:
-        return self.receipts.closed

@@ -33,13 +33,11 @@ class ThreadPreparation:
 
 
 class ProcessPreparation:
-    """For child processes. `logging_options` are those with which the parent set up its log."""
+    """For child processes."""
 
-    def __init__(self, app: Any, hostname: str, loglevel: Any, logfile: Any) -> None:
+    def __init__(self, app: Any, hostname: str) -> None:
         self.app = app
         self.hostname = hostname
-        self.loglevel = loglevel
-        self.logfile = logfile
 
     def enter(self, index: int) -> Executor:
         set_process_title(f'[canvaslite: {self.hostname}:ForkPoolWorker-{index + 1}]')

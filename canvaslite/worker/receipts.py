@@ -9,24 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 logger = logging.getLogger('canvaslite.worker')
 
 #: How many of the last acknowledged messages are remembered, to know them when the connection broke before the
 #: broker had heard of it.
 REMEMBERED = 4096
-
-
-class Receipts(Protocol):
-    """What a received message needs of its receipts. `receipt` is what the transport calls the delivery."""
-
-    closed: bool
-
-    def acknowledge(self, receipt: Any, key: int) -> None: ...
-    def reject(self, receipt: Any, requeue: bool) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class RawReceipts:
@@ -121,14 +110,10 @@ class MessageReceipts:
         self.closed = True
 
 
-class NoReceipts:
+class NoReceipts(MessageReceipts):
     """Receipts of a queue whose messages need none (``no_ack``)."""
 
-    __slots__ = ('closed', 'remembered')
-
-    def __init__(self) -> None:
-        self.closed = False
-        self.remembered: deque[int] = deque(maxlen=0)
+    __slots__ = ()
 
     def expect(self, receipt: Any) -> None:
         """Nothing to expect."""
@@ -138,9 +123,3 @@ class NoReceipts:
 
     def reject(self, receipt: Any, requeue: bool) -> None:
         """Nothing to give back."""
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        self.closed = True

@@ -139,53 +139,15 @@ class Request:
         """When it started, in seconds since the epoch."""
         return None if self._time_start is None else time.time() - (time.monotonic() - self._time_start)
 
-    @property
-    def args(self) -> Any:
-        return self.context.args
-
-    @property
-    def kwargs(self) -> Any:
-        return self.context.kwargs
-
-    @property
-    def argsrepr(self) -> str:
-        return str(getattr(self.context, 'argsrepr', ''))
-
-    @property
-    def kwargsrepr(self) -> str:
-        return str(getattr(self.context, 'kwargsrepr', ''))
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the task's own request has: args, kwargs, root_id, group, reply_to, delivery_info, …"""
+        if name.startswith('_'):
+            raise AttributeError(name)
+        return getattr(self.context, name)
 
     @property
     def request_dict(self) -> dict[str, Any]:
         return vars(self.context)
-
-    @property
-    def root_id(self) -> str | None:
-        return self.context.root_id
-
-    @property
-    def parent_id(self) -> str | None:
-        return self.context.parent_id
-
-    @property
-    def group(self) -> str | None:
-        return self.context.group
-
-    @property
-    def correlation_id(self) -> str | None:
-        return self.context.correlation_id
-
-    @property
-    def reply_to(self) -> str | None:
-        return self.context.reply_to
-
-    @property
-    def delivery_info(self) -> dict[str, Any]:
-        return self.context.delivery_info or {}
-
-    @property
-    def hostname(self) -> str | None:
-        return self.context.hostname
 
     @property
     def stamps(self) -> dict[str, Any]:
@@ -201,18 +163,14 @@ class Request:
         """The message as the transport gave it."""
         return self.received.message
 
-    @property
-    def body(self) -> bytes:
-        return self.received.job(None).body
-
     def info(self, safe: bool = False) -> dict[str, Any]:
         """What ``inspect`` shows; with `safe` the arguments as their representations."""
         context = self.context
         return {
             'id': self.id,
             'name': self.name,
-            'args': self.argsrepr if safe else context.args,
-            'kwargs': self.kwargsrepr if safe else context.kwargs,
+            'args': context.get('argsrepr') if safe else context.args,
+            'kwargs': context.get('kwargsrepr') if safe else context.kwargs,
             'type': self.type,
             'hostname': context.hostname,
             'time_start': self.time_start,

@@ -94,32 +94,11 @@ class _Unacknowledged:
         self._intake.on_delivery(delivery, NoReceipts())
 
 
-class MessageSubscription:
+class MessageSubscription(KombuConsumer):  # type: ignore[misc]
     """A kombu consumer."""
 
     def __init__(self, channel: Any, queues: Iterable[Any], intake: Intake) -> None:
-        self.channel = channel
-        self.consumer: Any = KombuConsumer(channel, list(queues), on_message=intake.on_message,
-                                           on_decode_error=intake.on_decode_error)
-
-    @property
-    def queues(self) -> list[Any]:
-        return list(self.consumer.queues)
-
-    def consume(self) -> None:
-        self.consumer.consume()
-
-    def add_queue(self, queue: Any) -> None:
-        self.consumer.add_queue(queue)
-
-    def consuming_from(self, queue: Any) -> bool:
-        return bool(self.consumer.consuming_from(queue))
-
-    def cancel_by_queue(self, name: str) -> None:
-        self.consumer.cancel_by_queue(name)
-
-    def cancel(self) -> None:
-        self.consumer.cancel()
+        super().__init__(channel, list(queues), on_message=intake.on_message, on_decode_error=intake.on_decode_error)
 
     def set_prefetch(self, count: int, apply_global: bool) -> None:
-        self.consumer.qos(prefetch_count=count, apply_global=apply_global)
+        self.qos(prefetch_count=count, apply_global=apply_global)

@@ -55,9 +55,9 @@ class Worker:
 
         name = 'Worker'
         default_steps = (
-            'canvaslite.worker.steps.hub:Hub',
-            'canvaslite.worker.steps.pool:Pool',
-            'canvaslite.worker.steps.consumer:Consumer',
+            'canvaslite.worker.steps.worker:Hub',
+            'canvaslite.worker.steps.worker:Pool',
+            'canvaslite.worker.steps.worker:Consumer',
         )
 
     def __init__(self, app: Any, hostname: str | None = None, *, concurrency: Any = None, pool: Any = None,

@@ -14,7 +14,6 @@ import gc
 import logging
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -60,7 +59,6 @@ class PreforkPool(Pool):
         self.encoder = frames.JobEncoder()
         self.children: list[ChildHandle] = []
         self.idle: list[ChildHandle] = []
-        self.waiting: deque[Any] = deque()
         self.watch = Watch(self)
         self.hub: Any = None
         self._written_to: dict[ChildHandle, None] = {}
@@ -132,12 +130,6 @@ class PreforkPool(Pool):
             self._write(child)
 
     # -- handing over
-
-    def submit(self, request: Any) -> None:
-        self.waiting.append(request)
-
-    def submit_first(self, request: Any) -> None:
-        self.waiting.appendleft(request)
 
     def pump(self) -> None:
         waiting = self.waiting
@@ -337,10 +329,7 @@ class PreforkPool(Pool):
     def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
         for child in self.children:
             self.watch.take_back(child, patience=0.01)
-        withdrawn = [request for request in self.waiting if unwanted(request)]
-        if withdrawn:
-            self.waiting = deque(request for request in self.waiting if not unwanted(request))
-        return withdrawn
+        return super().withdraw(unwanted)
 
     def pending(self) -> int:
         return len(self.waiting) + sum(len(child.inflight) for child in self.children)
@@ -350,9 +339,6 @@ class PreforkPool(Pool):
             known = child.inflight.get(child.page.running())
             if known is not None:
                 yield known[0]
-
-    def capacity(self) -> int:
-        return max(len(self.idle) - len(self.waiting), 0)
 
     @property
     def info(self) -> dict[str, Any]:

@@ -65,26 +65,3 @@ def cancel_consumer(state: PanelState, queue: str, **kwargs: Any) -> Any:
     """Consume from a queue no longer."""
     state.consumer.call_soon(state.consumer.cancel_task_queue, queue)
     return ok(f'no longer consuming from {queue}')
-
-
-@control_command()
-def enable_events(state: PanelState, **kwargs: Any) -> Any:
-    """Send task events."""
-    return nok('event dispatcher unavailable')
-
-
-@control_command()
-def disable_events(state: PanelState, **kwargs: Any) -> Any:
-    """Send no task events."""
-    return nok('event dispatcher unavailable')
-
-
-@control_command()
-def heartbeat(state: PanelState, **kwargs: Any) -> Any:
-    """Send a heartbeat event now."""
-
-
-@control_command(args=[('max', int), ('min', int)], signature='[max [min]]')
-def autoscale(state: PanelState, max: int | None = None, min: int | None = None, **kwargs: Any) -> Any:
-    """Change the bounds between which the pool scales by itself."""
-    return nok('Autoscale not enabled')

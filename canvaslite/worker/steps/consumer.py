@@ -1,23 +1,122 @@
-"""The step that consumes: the last one, in which a worker spends its life."""
+"""The steps of a consumer, started anew with each connection: connection, remote control, tasks, event loop."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from kombu.utils.imports import symbol_by_name
+from kombu.common import ignore_errors
 
 from canvaslite import bootsteps
+from canvaslite.worker.binding import Binding
+from canvaslite.worker.commands import Panel, PanelState
+from canvaslite.worker.intake import Intake
+from canvaslite.worker.subscription import MessageSubscription, RawSubscription, is_raw_channel, make_receipts
 
-__all__ = ('Consumer',)
+__all__ = ('Connection', 'Control', 'EventLoop', 'Tasks')
+
+logger = logging.getLogger('canvaslite.worker')
 
 
-class Consumer(bootsteps.StartStopStep):
-    """The consumer."""
+class Connection(bootsteps.StartStopStep):
+    """The consumer's connection. It outlives this step: running tasks are still to be acknowledged on it."""
 
-    requires = ('canvaslite.worker.steps.pool:Pool',)
+    def start(self, c: Any) -> None:
+        conf = c.app.conf
+        connection = c.recovery.connect(conf.broker_heartbeat)
+        c.connection = connection
+        c.connection_errors = c.recovery.errors_of(connection)
+        c.binding = Binding(c.hub, connection, conf.broker_heartbeat_checkrate)
+        logger.info('Connected to %s', connection.as_uri())
+
+    def info(self, c: Any) -> dict[str, Any]:
+        if c.connection is None:
+            return {'broker': 'N/A'}
+        # Alternates have passwords in them.
+        return {'broker': {**c.connection.info(), 'password': None, 'alternates': []}}
+
+
+class Control(bootsteps.StartStopStep):
+    """This worker's mailbox of remote control, on a channel of its own."""
+
+    requires = (Connection,)
+
+    def __init__(self, c: Any, **kwargs: Any) -> None:
+        self.node: Any = None
+        self.consumer: Any = None
+
+    def include_if(self, c: Any) -> bool:
+        return bool(c.app.conf.worker_enable_remote_control
+                    and c.app.connection_for_read().supports_exchange_type('fanout'))
+
+    def start(self, c: Any) -> None:
+        state = PanelState(app=c.app, hostname=c.hostname, consumer=c)
+        self.node = c.app.control.mailbox.Node(c.hostname, handlers=Panel.data, state=state)
+        self.node.channel = c.connection.channel()
+        self.consumer = self.node.listen(callback=self._on_message)
+
+    def _on_message(self, body: Any, message: Any) -> None:
+        try:
+            self.node.handle_message(body, message)
+        except KeyError as exc:
+            logger.error('No such control command: %s', exc)
+        except Exception as exc:
+            logger.exception('Control command error: %r', exc)
+
+    def stop(self, c: Any) -> None:
+        consumer, self.consumer = self.consumer, None
+        if c.connection is not None and consumer is not None:
+            ignore_errors(c.connection, consumer.cancel)
+            ignore_errors(c.connection, self.node.channel.close)
+
+    def terminate(self, c: Any) -> None:
+        self.stop(c)
+
+
+class Tasks(bootsteps.StartStopStep):
+    """Consumers of the task queues."""
+
+    requires = (Control,)
+
+    def start(self, c: Any) -> None:
+        channel = c.connection.default_channel
+        queues = list(c.app.amqp.queues.consume_from.values())
+        c.qos_global = self._is_qos_global(c, queues)
+        c.receipts = make_receipts(channel)
+        c.intake = Intake(c, c.receipts, c.prefetch, c.returns)
+        kind = RawSubscription if is_raw_channel(channel) else MessageSubscription
+        subscription = kind(channel, queues, c.intake)
+        c.prefetch.update(lambda count: channel.basic_qos(0, count, c.qos_global))
+        c.binding.attach()
+        subscription.consume()
+        c.task_consumer = subscription
+
+    def _is_qos_global(self, c: Any, queues: list[Any]) -> bool:
+        """Whether one count is for all queues together. Quorum queues, and RabbitMQ from 4.0 on, count for each."""
+        if c.app.conf.worker_detect_quorum_queues and any(
+                (queue.queue_arguments or {}).get('x-queue-type') == 'quorum' for queue in queues):
+            logger.info('Global QoS is disabled: there are quorum queues. Prefetch count is now static.')
+            return False
+        return not c.connection.qos_semantics_matches_spec
+
+    def stop(self, c: Any) -> None:
+        c.task_consumer = None
+
+    def terminate(self, c: Any) -> None:
+        self.stop(c)
+
+    def info(self, c: Any) -> dict[str, Any]:
+        return {'prefetch_count': c.prefetch.value}
+
+
+class EventLoop(bootsteps.StartStopStep):
+    """Turns of the loop, until the connection is lost or the worker is to stop; the last step."""
+
     last = True
 
-    def create(self, w: Any) -> Any:
-        consumer_class = symbol_by_name(w.consumer_cls)
-        w.consumer = w.outcomes.consumer = consumer_class(w.app, w, init_callback=w.on_consumer_ready)
-        return w.consumer
+    def start(self, c: Any) -> None:
+        c.on_ready()
+        shutdown, turn = c.shutdown_request, c.turn
+        while shutdown.warm is None and shutdown.cold is None:
+            turn()
+        shutdown.check()

@@ -1,0 +1,79 @@
+"""The steps of a worker: the event loop, the pool, and the consumer in which it spends its life."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.asynchronous import Hub as KombuHub
+from kombu.asynchronous import set_event_loop
+from kombu.utils.imports import symbol_by_name
+
+from canvaslite import bootsteps
+from canvaslite.worker.preparation import ProcessPreparation, ThreadPreparation
+
+__all__ = ('Consumer', 'Hub', 'Pool')
+
+#: Seconds that idle processes have to end by themselves.
+STOP_TIMEOUT = 10.0
+
+
+class Hub(bootsteps.StartStopStep):
+    """kombu's event loop, with a bell that wakes it for signals."""
+
+    def create(self, w: Any) -> None:
+        w.hub = KombuHub()
+        w.timer = w.hub.timer
+        # Errors of the connection in a timer (heartbeats) are the consumer's to deal with.
+        w.hub.propagate_errors = w.connection_errors
+        set_event_loop(w.hub)
+
+    def start(self, w: Any) -> None:
+        w.bell.register(w.hub)
+
+    def stop(self, w: Any) -> None:
+        w.bell.unregister(w.hub)
+        w.hub.close()
+
+    def terminate(self, w: Any) -> None:
+        self.stop(w)
+
+
+class Pool(bootsteps.StartStopStep):
+    """What runs the tasks."""
+
+    requires = (Hub,)
+
+    def create(self, w: Any) -> None:
+        pool_class = w.pool_cls
+        if pool_class.can_interrupt:
+            preparation: Any = ProcessPreparation(w.app, w.hostname)
+        else:
+            preparation = ThreadPreparation(w.app, w.hostname, announces=pool_class.name == 'solo')
+        w.pool = w.outcomes.pool = pool_class(
+            w.concurrency, preparation, w.outcomes, max_tasks_per_child=w.max_tasks_per_child,
+            max_memory_per_child=w.max_memory_per_child, release=w.release_inherited,
+            timeout=w.time_limit, soft_timeout=w.soft_time_limit)
+
+    def start(self, w: Any) -> None:
+        w.pool.start(w.hub)
+
+    def stop(self, w: Any) -> None:
+        w.pool.stop(STOP_TIMEOUT)
+
+    def terminate(self, w: Any) -> None:
+        w.pool.terminate()
+
+    def info(self, w: Any) -> dict[str, Any]:
+        return {'pool': w.pool.info}
+
+
+class Consumer(bootsteps.StartStopStep):
+    """The consumer; the last step."""
+
+    requires = (Pool,)
+    last = True
+
+    def create(self, w: Any) -> Any:
+        consumer_class = symbol_by_name(w.consumer_cls)
+        w.consumer = w.outcomes.consumer = consumer_class(w.app, w, init_callback=w.on_consumer_ready)
+        return w.consumer
