@@ -15,16 +15,14 @@ from kombu.utils import json as kombu_json
 
 __all__ = ('BodyEncoder', 'body_encoder', 'plain_copy')
 
-_NO_EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
-_QUIET_END = f', {_NO_EMBED}]'
-#: The body of a task without arguments and without canvas.
-_EMPTY = f'[[], {{}}, {_NO_EMBED}]'.encode()
+_NO_CANVAS = {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}
+_JSON_END = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 
 
 class BodyEncoder:
     """Encodes bodies with one serializer as kombu's registry has it."""
 
-    __slots__ = ('codec', 'content_encoding', 'content_type', 'serializer')
+    __slots__ = ('_json_chunks', 'codec', 'content_encoding', 'content_type', 'serializer')
 
     def __init__(self, serializer: str, codec: Any) -> None:
         self.serializer = serializer
@@ -32,6 +30,8 @@ class BodyEncoder:
         self.codec = codec
         self.content_type: str = codec.content_type
         self.content_encoding: str = codec.content_encoding
+        #: Kombu's JSON, byte for byte, with its encoder built once instead of for each message; None for other forms.
+        self._json_chunks = _make_chunk_encoder() if codec.encoder is kombu_json.dumps else None
 
     @property
     def current(self) -> bool:
@@ -40,42 +40,19 @@ class BodyEncoder:
 
     def encode(self, args: Any, kwargs: Any, embed: Mapping[str, Any] | None) -> bytes:
         """The body. `embed` None stands for no canvas. Raises `EncodeError`."""
-        return self.encode_payload((args, kwargs, _no_embed() if embed is None else embed))
+        if embed is None and self._json_chunks is not None:
+            return self.encode_payload((args, kwargs))[:-1] + _JSON_END
+        return self.encode_payload((args, kwargs, _NO_CANVAS if embed is None else embed))
 
     def encode_payload(self, payload: Any) -> bytes:
         """Any payload as bytes. Raises `EncodeError`."""
         try:
+            if self._json_chunks is not None:
+                return ''.join(self._json_chunks(payload, 0)).encode()
             data = self.codec.encoder(plain_copy(payload))
         except Exception as exc:
             raise EncodeError(exc) from exc
         return data.encode() if isinstance(data, str) else data
-
-
-class _JSONBodyEncoder(BodyEncoder):
-    """Kombu's JSON, byte for byte, with its encoder built once instead of for each message."""
-
-    __slots__ = ('_chunks',)
-
-    def __init__(self, serializer: str, codec: Any) -> None:
-        super().__init__(serializer, codec)
-        self._chunks = _make_chunk_encoder()
-
-    def encode(self, args: Any, kwargs: Any, embed: Mapping[str, Any] | None) -> bytes:
-        if embed is not None:
-            return self.encode_payload((args, kwargs, embed))
-        if not args and not kwargs and isinstance(args, (list, tuple)) and isinstance(kwargs, dict):
-            return _EMPTY
-        try:
-            text = ''.join(self._chunks((args, kwargs), 0))
-        except Exception as exc:
-            raise EncodeError(exc) from exc
-        return (text[:-1] + _QUIET_END).encode()
-
-    def encode_payload(self, payload: Any) -> bytes:
-        try:
-            return ''.join(self._chunks(payload, 0)).encode()
-        except Exception as exc:
-            raise EncodeError(exc) from exc
 
 
 def _make_chunk_encoder() -> Callable[[Any, int], Any]:
@@ -98,8 +75,7 @@ def body_encoder(serializer: str) -> BodyEncoder:
         codec = registry._encoders.get(serializer)
         if codec is None:
             raise SerializerNotInstalled(f'No encoder installed for {serializer}')
-        stock_json = codec.encoder is kombu_json.dumps
-        encoder = _encoders[serializer] = (_JSONBodyEncoder if stock_json else BodyEncoder)(serializer, codec)
+        encoder = _encoders[serializer] = BodyEncoder(serializer, codec)
     return encoder
 
 
@@ -109,22 +85,14 @@ def plain_copy(value: Any) -> Any:
     Lists, tuples and dicts on the way are copied when something in them changes; other objects are left alone.
     """
     kind = type(value)
-    if kind is dict:
-        return _plain_dict(value)
     if kind is list or kind is tuple:
         copies = [plain_copy(member) for member in value]
         if all(copy is member for copy, member in zip(copies, value, strict=True)):
             return value
         return copies if kind is list else tuple(copies)
-    if isinstance(value, dict) and 'subtask_type' in value:
-        return {key: plain_copy(member) for key, member in value.items()}
+    if kind is dict or (isinstance(value, dict) and 'subtask_type' in value):
+        plain = {key: plain_copy(member) for key, member in value.items()}
+        if kind is dict and all(plain[key] is member for key, member in value.items()):
+            return value
+        return plain
     return value
-
-
-def _plain_dict(value: dict[Any, Any]) -> dict[Any, Any]:
-    copies = {key: plain_copy(member) for key, member in value.items()}
-    return value if all(copies[key] is member for key, member in value.items()) else copies
-
-
-def _no_embed() -> dict[str, None]:
-    return {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 from canvaslite.publish.channels import CHUNK, ChannelPool, PublishChannel
 from canvaslite.publish.messages import RawMessage
 
-__all__ = ('Burst', 'HeldBursts')
+__all__ = ('Burst', 'Held')
 
 #: Bytes of frames, method and channel numbers beside a message's properties and body.
 _FRAMING = 80
 
 
-class HeldBursts(threading.local):
-    """The bursts of each thread that hold a channel or a producer, the innermost last."""
+class Held(threading.local):
+    """What each thread holds: bursts that have a channel; producers where the transport is not ours. Innermost last."""
 
     def __init__(self) -> None:
         self.bursts: list[Burst] = []
+        self.producers: list[Any] = []
 
 
 class Burst:
@@ -35,22 +35,13 @@ class Burst:
     threads with a pool of one channel cannot block each other. A burst belongs to one thread.
     """
 
-    def __init__(self, app: Any, pool: ChannelPool | None, held: HeldBursts) -> None:
-        self._app = app
-        #: None where the transport is not our AMQP one: then `producer` is used.
+    def __init__(self, pool: ChannelPool, held: Held) -> None:
         self._pool = pool
         self._held = held
         self._gathered: list[RawMessage] = []
         self._size = 0
         self.lent: PublishChannel | None = None
-        self._producer: Any = None
-        self._exits = ExitStack()
         self._open = False
-
-    @property
-    def raw(self) -> bool:
-        """Whether messages are taken as bytes (`add`); otherwise they leave through `producer`."""
-        return self._pool is not None
 
     def add(self, message: RawMessage) -> None:
         """Take one message; it is written with the next 64 kB or at the end. Raises RuntimeError outside the block."""
@@ -76,7 +67,6 @@ class Burst:
             self.lent.finish()
 
     def _borrow(self) -> PublishChannel:
-        assert self._pool is not None
         lent = self._pool.take()
         if lent is None and self._held.bursts:
             # This thread holds a channel already and must not wait for another: it might wait for itself.
@@ -87,14 +77,6 @@ class Burst:
         self._held.bursts.append(self)
         return lent
 
-    @property
-    def producer(self) -> Any:
-        """The one `kombu.Producer` of this burst, from the app's pool."""
-        if self._producer is None:
-            self._producer = self._exits.enter_context(self._app.producer_or_acquire(None))
-            self._held.bursts.append(self)
-        return self._producer
-
     def __enter__(self) -> Burst:
         self._open = True
         return self
@@ -102,23 +84,21 @@ class Burst:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None,
                  traceback: TracebackType | None) -> None:
         try:
-            if exc is None and self.raw:
+            if exc is None:
                 self.finish()
         except BaseException:
             self._give_back(clean=False)
             raise
         self._give_back(clean=exc is None)
-        self._exits.__exit__(kind, exc, traceback)
 
     def _give_back(self, clean: bool) -> None:
         self._open = False
         self._gathered, self._size = [], 0
-        lent, self.lent, self._producer = self.lent, None, None
-        if self in self._held.bursts:  # otherwise what it used was lent to another
+        lent, self.lent = self.lent, None
+        if lent is not None and self in self._held.bursts:  # otherwise it was lent to another, who goes on with it
             self._held.bursts.remove(self)
-            if lent is not None and self._pool is not None:
-                if clean:
-                    lent.rest()
-                else:
-                    lent.discard()
-                self._pool.release(lent)
+            if clean:
+                lent.rest()
+            else:
+                lent.discard()
+            self._pool.release(lent)

@@ -57,33 +57,18 @@ class PublishChannel:
 
     # --- sending ---------------------------------------------------------------------------------
 
-    def send(self, messages: Sequence[RawMessage], settle: bool = False) -> None:
+    def send(self, messages: Sequence[RawMessage], settle: bool = False, failure: BaseException | None = None) -> None:
         """Write messages; with `settle` return when they are known to have arrived.
 
-        Raises OperationalError when the broker cannot be reached or the retries are used up, and
-        `amqp.ChannelError` for a message or a declaration that it does not accept.
+        `failure` is the error of a first try that was made elsewhere. The last message's destination says how often
+        and how long to try again. Raises OperationalError when the broker cannot be reached or the retries are used up,
+        and `amqp.ChannelError` for a message or a declaration that it does not accept.
         """
-        if messages or self._kept:
-            destination = (messages or self._kept)[-1].destination
-            self._send(messages, settle, destination, self._attempt(messages, settle, destination))
-
-    def send_again(self, message: RawMessage, failure: BaseException) -> None:
-        """Send a message whose first try, not made here, ended with `failure`. Raises as `send`."""
-        self._kept, self._written = [message], 1
-        self._send([message], False, message.destination, failure)
-        self.finish()
-
-    def finish(self) -> None:
-        """Learn that all has arrived, with publisher confirms or after more than one write. Raises as `send`.
-
-        Without confirms a single write is left to the network, as a message sent alone is.
-        """
-        if self._kept and (self._writes > 1 or self._confirming):
-            self.send((), settle=True)
-
-    def _send(self, messages: Sequence[RawMessage], settle: bool, destination: Destination,
-              failure: BaseException | None) -> None:
-        """Try again after each failure. The last message's destination says how often and how long."""
+        destination = (messages or self._kept)[-1].destination
+        if failure is None:
+            failure = self._attempt(messages, settle, destination)
+        else:
+            self._kept, self._written = list(messages), len(messages)
         policy = destination.retry_policy
         limit = 0 if policy is None else policy.get('max_retries', 3)
         tries = 0
@@ -98,6 +83,14 @@ class PublishChannel:
             logger.warning('Publishing failed (%s): trying again in %.1fs.', failure or repr(failure), pause)
             time.sleep(pause)
             failure = self._attempt(messages, settle, destination)
+
+    def finish(self) -> None:
+        """Learn that all has arrived, with publisher confirms or after more than one write. Raises as `send`.
+
+        Without confirms a single write is left to the network, as a message sent alone is.
+        """
+        if self._kept and (self._writes > 1 or self._confirming):
+            self.send((), settle=True)
 
     def _attempt(self, messages: Sequence[RawMessage], settle: bool, destination: Destination) -> BaseException | None:
         """Try once. Returns the error after which another try makes sense."""
@@ -146,7 +139,10 @@ class PublishChannel:
                 self._written = count
                 self._unknown += size
                 self._writes += 1
-                channel.write_frames(b''.join(frames), len(frames), self._routes(len(frames)), timeout)
+                # Named in the error if one is refused.
+                routes = [(message.destination.exchange, message.destination.routing_key)
+                          for message in self._kept[-len(frames):]] if self._confirming else ()
+                channel.write_frames(b''.join(frames), len(frames), routes, timeout)
                 frames, size = [], 0
 
     def _declare(self, destination: Destination) -> None:
@@ -165,12 +161,6 @@ class PublishChannel:
     def _confirming(self) -> bool:
         channel = self.channel
         return channel is not None and channel.connection is not None and channel.connection.confirm_publish
-
-    def _routes(self, count: int) -> Sequence[tuple[str, str]]:
-        """Exchange and routing key of the last `count` messages, for the error if one is refused."""
-        if not self._confirming:
-            return ()
-        return [(message.destination.exchange, message.destination.routing_key) for message in self._kept[-count:]]
 
     def _settle(self, destination: Destination) -> None:
         """Learn that all that was written has arrived."""
@@ -239,31 +229,25 @@ class ChannelPool:
             return self._free.pop()
         except IndexError:
             with self._changed:
-                return self._make()
+                return self._take_or_make()
 
     def acquire(self) -> PublishChannel:
         """As `take`, but waits for a free one. Raises OperationalError when there is none in time."""
-        until = None if self._timeout is None else time.monotonic() + self._timeout
         with self._changed:
             # First said, then looked: `release` appends before it asks whether anybody waits.
             self._waiting += 1
             try:
-                while True:
-                    if self._free:
-                        return self._free.pop()
-                    made = self._make()
-                    if made is not None:
-                        return made
-                    left = None if until is None else until - time.monotonic()
-                    if left is not None and left <= 0:
-                        raise OperationalError(
-                            f'No connection to the broker became free within {self._timeout}s, all {self._limit} are '
-                            'in use: raise broker_pool_limit or broker_pool_acquire_timeout.')
-                    self._changed.wait(left)
+                lent = self._changed.wait_for(self._take_or_make, self._timeout)
             finally:
                 self._waiting -= 1
+        if lent is None:
+            raise OperationalError(f'No connection to the broker became free within {self._timeout}s, all '
+                                   f'{self._limit} are in use: raise broker_pool_limit or broker_pool_acquire_timeout.')
+        return lent
 
-    def _make(self) -> PublishChannel | None:
+    def _take_or_make(self) -> PublishChannel | None:
+        with contextlib.suppress(IndexError):
+            return self._free.pop()
         if self._limit and len(self._all) >= self._limit:
             return None
         made = PublishChannel(self._app)

@@ -48,8 +48,6 @@ _PROTOCOLS_OWN = frozenset(wire.TASK_HEADERS)
 _KEPT = 2000
 
 _pack_size = struct.Struct('>I').pack
-#: Lengths as they stand before a string, for the usual ones.
-_SIZES = tuple(map(_pack_size, range(2048)))
 #: Names of headers that are always text.
 _ID, _ROOT, _ARGS, _KWARGS = b'\x02idS', b'\x07root_idS', b'\x08argsreprS', b'\x0akwargsreprS'
 #: Headers that are seldom set, as they stand when they are not.
@@ -94,7 +92,10 @@ class PreparedMessages:
         if headers and not (self._constant and _PROTOCOLS_OWN.isdisjoint(headers)):
             return None
         routed = None if self._constant else self._route(name, args, kwargs, options, task)
-        key = (name, *map((options if routed is None else routed).get, _STATIC))
+        get = (options if routed is None else routed).get
+        key = (name, get('queue'), get('exchange'), get('routing_key'), get('exchange_type'), get('priority'),
+               get('delivery_mode'), get('serializer'), get('time_limit'), get('soft_time_limit'), get('ignore_result'),
+               get('mandatory'))  # all of _STATIC, in half the time of a loop
         try:
             prepared = self._prepared.get(key)
         except TypeError:  # an option that has no hash
@@ -136,8 +137,8 @@ class PreparedMessages:
 class Prepared:
     """All that messages of one task with the same static options have in common."""
 
-    __slots__ = ('_app', '_destination', '_limits', '_origin', '_priority', '_properties', '_repr_limits', '_tail',
-                 '_task', 'encoder')
+    __slots__ = ('_app', '_args_limits', '_destination', '_kwargs_limits', '_limits', '_origin', '_priority',
+                 '_properties', '_tail', '_task', 'encoder')
 
     def __init__(self, app: Any, outgoing: Outgoing, time_limit: float | None, soft_time_limit: float | None,
                  ignore_result: bool | None) -> None:
@@ -152,7 +153,8 @@ class Prepared:
         self._tail = (encode_entry('ignore_result', ignore_result) + encode_entry('stamped_headers', None)
                       + encode_entry('stamps', {}))
         self._properties = (self.encoder.content_type, self.encoder.content_encoding, outgoing.delivery_mode)
-        self._repr_limits = (app.amqp.argsrepr_maxsize, app.amqp.kwargsrepr_maxsize, app.conf.task_repr_maxlevels)
+        self._args_limits = (app.amqp.argsrepr_maxsize, app.conf.task_repr_maxlevels)
+        self._kwargs_limits = (app.amqp.kwargsrepr_maxsize, app.conf.task_repr_maxlevels)
 
     def message(self, task_id: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> RawMessage:
         """The message of one call. Raises TypeError for arguments that are none, and `EncodeError`."""
@@ -168,31 +170,26 @@ class Prepared:
         if get('countdown') or get('eta') or get('expires') is not None:
             times, expiration = self._encode_times(task_id, options)
         group_id, group_index, origin = get('group_id'), get('group_index'), get('origin')
-        raw_id = task_id.encode()
-        root = raw_id if not root_id or root_id == task_id else root_id.encode()
-        shown_args, shown_kwargs = self._represent(args, kwargs, options)
+        shown_args, shown_kwargs = get('argsrepr'), get('kwargsrepr')
+        if shown_args is None:
+            shown_args = represent_args(args, *self._args_limits)
+        if shown_kwargs is None:
+            shown_kwargs = represent_kwargs(kwargs, *self._kwargs_limits)
+        raw_id = _text(task_id)
         entries = b''.join((
-            _ID, _size(raw_id), raw_id, self._task, times, self._limits,
+            _ID, raw_id, self._task, times, self._limits,
             _NO_GROUP if group_id is None and group_index is None
             else _encode_group(group_id) + encode_entry('group_index', group_index),
             _encode_seldom(options) if get('retries') or get('shadow') or get('replaced_task_nesting')
             else _SELDOM_UNSET,
-            _ROOT, _size(root), root, _NO_PARENT if parent_id is None else encode_entry('parent_id', parent_id),
-            _ARGS, _size(shown_args), shown_args, _KWARGS, _size(shown_kwargs), shown_kwargs,
+            _ROOT, _text(root_id) if root_id else raw_id,
+            _NO_PARENT if parent_id is None else encode_entry('parent_id', parent_id),
+            _ARGS, _text(shown_args), _KWARGS, _text(shown_kwargs),
             encode_entry('origin', origin) if origin else self._origin, self._tail,
             b''.join([encode_entry(*header) for header in options['headers'].items()]) if get('headers') else b''))
-        table = _pack_size(len(entries)) + entries
-        template = _template(*self._properties, get('reply_to') or app.thread_oid, priority or 0, expiration)
-        return RawMessage(self._destination, template.fill(table, raw_id),
-                          self.encoder.encode(args, kwargs, _embed(options)))
-
-    def _represent(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[bytes, bytes]:
-        args_size, kwargs_size, levels = self._repr_limits
-        shown_args, shown_kwargs = options.get('argsrepr'), options.get('kwargsrepr')
-        return ((represent_args(args, args_size, levels) if shown_args is None else shown_args)
-                .encode('utf-8', 'surrogatepass'),
-                (represent_kwargs(kwargs, kwargs_size, levels) if shown_kwargs is None else shown_kwargs)
-                .encode('utf-8', 'surrogatepass'))
+        template = _template(self._properties, get('reply_to') or app.thread_oid, priority or 0, expiration)
+        properties = template.fill(_pack_size(len(entries)) + entries, raw_id[4:])
+        return RawMessage(self._destination, properties, self.encoder.encode(args, kwargs, _embed(options)))
 
     def _encode_times(self, task_id: str, options: Mapping[str, Any]) -> tuple[bytes, float | None]:
         """The headers eta and expires, and the seconds the broker may keep the message."""
@@ -203,9 +200,9 @@ class Prepared:
 
 
 @lru_cache(maxsize=256)
-def _template(content_type: str, content_encoding: str, delivery_mode: int, reply_to: str, priority: int,
-              expiration: float | None) -> PropertyTemplate:
+def _template(fixed: tuple[str, str, int], reply_to: str, priority: int, expiration: float | None) -> PropertyTemplate:
     """One for each kind of message, priority and reply queue (one per thread)."""
+    content_type, content_encoding, delivery_mode = fixed
     return PropertyTemplate(
         content_type=content_type, content_encoding=content_encoding, delivery_mode=delivery_mode, reply_to=reply_to,
         priority=priority, expiration=None if expiration is None else str(int(expiration * 1000)))
@@ -222,9 +219,9 @@ def _encode_seldom(options: Mapping[str, Any]) -> bytes:
                      for header, unset in _SELDOM])
 
 
-def _size(raw: bytes) -> bytes:
-    length = len(raw)
-    return _SIZES[length] if length < 2048 else _pack_size(length)
+def _text(text: str) -> bytes:
+    raw = text.encode('utf-8', 'surrogatepass')
+    return _pack_size(len(raw)) + raw
 
 
 def _embed(options: Mapping[str, Any]) -> dict[str, Any] | None:

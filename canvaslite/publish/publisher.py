@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from kombu import Exchange
@@ -20,7 +20,7 @@ from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from canvaslite import signals
 from canvaslite.publish.amqp import publish_announced
-from canvaslite.publish.burst import Burst, HeldBursts
+from canvaslite.publish.burst import Burst, Held
 from canvaslite.publish.channels import ChannelPool, PublishChannel, unreachable_broker
 from canvaslite.publish.messages import Outgoing, RawMessage
 from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
@@ -51,7 +51,7 @@ class Publisher:
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self._held = HeldBursts()
+        self._held = Held()
         self._lock = threading.Lock()
         self._prepared = PreparedMessages(app)
         #: Channels to RabbitMQ; None where another transport is used, or before that is known.
@@ -83,10 +83,27 @@ class Publisher:
         return task_id
 
     def burst(self, producer: Any = None) -> AbstractContextManager[Any]:
-        """A new `Burst` for a ``with`` statement; or `producer`, which stays its owner's, when there is one already."""
+        """A new `Burst` for a ``with`` statement; or `producer`, which stays its owner's, when there is one already.
+
+        Where the transport is not our AMQP one, a burst is one `kombu.Producer`.
+        """
         if producer is not None:
             return nullcontext(producer)
-        return Burst(self.app, self._channels() if self._is_raw() else None, self._held)
+        return Burst(self._channels(), self._held) if self._is_raw() else self._one_producer()
+
+    @contextmanager
+    def _one_producer(self) -> Iterator[Any]:
+        """A `kombu.Producer` for all that this thread publishes meanwhile: a burst, where the transport is not ours."""
+        held = self._held.producers
+        if held:
+            yield held[-1]
+            return
+        with self.app.producer_or_acquire(None) as producer:
+            held.append(producer)
+            try:
+                yield producer
+            finally:
+                held.pop()
 
     def reset(self) -> None:
         """Forget what was prepared, where settings, routes or queues were changed in place."""
@@ -185,23 +202,16 @@ class Publisher:
 
     def _dispatch(self, outgoing: Outgoing, producer: Any) -> None:
         """Hand a message to the producer, or to a channel of the pool when there is none."""
-        if producer is None and self._held.bursts and not self._is_raw():
-            producer = self._held.bursts[-1]
-        if producer.__class__ is Burst:
-            if producer.raw:
-                producer.add(outgoing.encode())
-            else:
-                self._publish_through(producer.producer, outgoing)
-        elif producer is not None:
-            self._publish_through(producer, outgoing)
-        elif not self._is_raw():
-            with self.app.producer_or_acquire(None) as pooled:
-                self._publish_through(pooled, outgoing)
-        elif outgoing.timeout is None and outgoing.confirm_timeout is None:
+        if producer is None and not self._is_raw():
+            with self._one_producer() as one:
+                self._publish_through(one, outgoing)
+        elif producer is None and outgoing.timeout is None and outgoing.confirm_timeout is None:
             self._send_alone(outgoing.encode())
-        else:
-            with self.burst() as burst:
+        elif producer is None or producer.__class__ is Burst:
+            with self.burst(producer) as burst:
                 burst.add(outgoing.encode())
+        else:
+            self._publish_through(producer, outgoing)
 
     def _publish_through(self, producer: Any, outgoing: Outgoing) -> None:
         """Send with a `kombu.Producer`; the loss of its connection is our `OperationalError`."""
@@ -214,16 +224,17 @@ class Publisher:
 
 def _send_over(lent: PublishChannel, message: RawMessage) -> None:
     destination, properties, body = message
-    if destination not in lent.declared or lent.channel is None:
-        lent.send([message])
-        lent.finish()
-        lent.rest()
-        return
-    try:
-        lent.channel.publish_raw(destination.exchange, destination.routing_key, properties, body, destination.mandatory)
-    except lent.connection.recoverable_connection_errors + lent.connection.recoverable_channel_errors as exc:
-        lent.send_again(message, exc)
-        lent.rest()
+    failure = None
+    if destination in lent.declared and lent.channel is not None:
+        try:
+            lent.channel.publish_raw(destination.exchange, destination.routing_key, properties, body,
+                                     destination.mandatory)
+            return
+        except lent.connection.recoverable_connection_errors + lent.connection.recoverable_channel_errors as exc:
+            failure = exc
+    lent.send([message], failure=failure)
+    lent.finish()
+    lent.rest()
 
 
 def _anybody_listens() -> bool:

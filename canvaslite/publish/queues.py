@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from textwrap import indent as indent_text
 from typing import Any
 from weakref import WeakValueDictionary
 
 from kombu import Exchange, Queue
 
 __all__ = ('Queues',)
-
-_LINE = '.> {0.name:<16} exchange={0.exchange.name}({0.exchange.type}) key={0.routing_key}'
 
 
 class Queues(dict[str, Any]):
@@ -27,9 +24,8 @@ class Queues(dict[str, Any]):
 
     _consume_from: dict[str, Any] | None = None
 
-    def __init__(self, queues: Any = None, default_exchange: Any = None,
-                 create_missing: bool = True, create_missing_queue_type: str | None = None,
-                 create_missing_queue_exchange_type: str | None = None,
+    def __init__(self, queues: Any = None, default_exchange: Any = None, create_missing: bool = True,
+                 create_missing_queue_type: str | None = None, create_missing_queue_exchange_type: str | None = None,
                  autoexchange: Callable[[str], Any] | None = None, max_priority: int | None = None,
                  default_routing_key: str | None = None) -> None:
         super().__init__()
@@ -43,13 +39,12 @@ class Queues(dict[str, Any]):
         self.max_priority = max_priority
         #: Raised with each change: what was prepared from the queues before is out of date.
         self.version = 0
-        named: Mapping[str, Any] = (
-            queues if isinstance(queues, Mapping) else {queue.name: queue for queue in queues or ()})
+        named = queues if isinstance(queues, Mapping) else {queue.name: queue for queue in queues or ()}
         for name, queue in named.items():
             if isinstance(queue, Queue):
                 self.add(queue)
             else:
-                self.add_compat(name, **queue)
+                self.add(name, **queue)
         self._default_consume_from: dict[str, Any] = dict(self)
 
     def __getitem__(self, name: str) -> Any:
@@ -57,7 +52,7 @@ class Queues(dict[str, Any]):
         return super().__getitem__(name) if aliased is None else aliased
 
     def __setitem__(self, name: str, queue: Any) -> None:
-        if self.default_exchange and not queue.exchange:
+        if self.default_exchange and (not queue.exchange or queue.exchange.name == ''):
             queue.exchange = self.default_exchange
         if not queue.routing_key:
             queue.routing_key = self.default_routing_key
@@ -78,19 +73,12 @@ class Queues(dict[str, Any]):
         return self.add(self.new_missing(name))
 
     def add(self, queue: Any, **options: Any) -> Any:
-        """Add a `Queue`, or one made of a name and the `options` of `add_compat`; returns the queue."""
+        """Add a `Queue`, or one made of a name and `Queue.from_dict` options (exchange, …); returns the queue."""
         if not isinstance(queue, Queue):
-            return self.add_compat(queue, **options)
-        if self.default_exchange and (queue.exchange is None or queue.exchange.name == ''):
-            queue.exchange = self.default_exchange
+            routing_key = options.get('routing_key', options.get('binding_key')) or queue
+            queue = Queue.from_dict(queue, **{**options, 'routing_key': routing_key})
         self[queue.name] = queue
         return queue
-
-    def add_compat(self, name: str, **options: Any) -> Any:
-        """Add a queue described as a dict: exchange, exchange_type, routing_key (or binding_key), …"""
-        binding_key = options.get('binding_key')
-        options['routing_key'] = options.get('routing_key', binding_key) or name
-        return self.add(Queue.from_dict(name, **options))
 
     def new_missing(self, name: str) -> Any:
         """The queue that is made for a name nobody declared. Raises ValueError for an unknown queue type."""
@@ -125,12 +113,11 @@ class Queues(dict[str, Any]):
         for name in _names(exclude or ()):
             aliased = self.aliases.get(name)
             self.consume_from.pop(name if aliased is None else aliased.name, None)
-
     def format(self, indent: int = 0, indent_first: bool = True) -> str:
         """The queues consumed from, one per line."""
-        lines = [_LINE.format(queue) for _, queue in sorted(self.consume_from.items())]
-        text = indent_text('\n'.join(lines), ' ' * indent)
-        return text if indent_first else text[indent:]
+        lines = [f'.> {name:<16} exchange={queue.exchange.name}({queue.exchange.type}) key={queue.routing_key}'
+                 for name, queue in sorted(self.consume_from.items())]
+        return (' ' * indent if indent_first else '') + ('\n' + ' ' * indent).join(lines)
 
 
 def _names(names: str | Iterable[str]) -> list[str]:
