@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
-from kombu.utils.functional import retry_over_time
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.objects import cached_property
 from kombu.utils.url import maybe_sanitize_url
@@ -21,9 +20,8 @@ from canvaslite.backends import chords
 from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend
 from canvaslite.backends.redis import parameters, scripts
 from canvaslite.backends.redis.consumer import ResultConsumer as _ResultConsumer
-from canvaslite.backends.redis.driver import connection_error_classes, require_redis
 from canvaslite.backends.redis.join import RedisJoin
-from canvaslite.backends.redis.link import Link, Script, pack
+from canvaslite.backends.redis.link import CONNECTION_ERRORS, Link, redis
 from canvaslite.exceptions import BackendError, BackendStoreError
 
 __all__ = ('RedisBackend', 'SentinelBackend')
@@ -58,7 +56,6 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     def __init__(self, host: str | None = None, port: int | None = None, db: int | None = None,
                  password: str | None = None, max_connections: int | None = None, url: str | None = None,
                  connection_pool: Any = None, **kwargs: Any) -> None:
-        self.redis = require_redis()
         if host and '://' in host:
             url, host = host, None
         kwargs.setdefault('expires_type', int)
@@ -76,8 +73,8 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
             warnings.warn('decode_responses is set for Redis: result_compression is ignored', UserWarning,
                           stacklevel=2)
             self.compression = None
-        self.connection_errors = (*connection_error_classes(), *self._additional_errors())
-        self.link = Link(self._make_pool, check_health=bool(self.connparams.get('health_check_interval')))
+        self.connection_errors = (*CONNECTION_ERRORS, *self._additional_errors())
+        self.link = Link(self._make_pool)
         self.join = RedisJoin(self)
         self.result_consumer = self.ResultConsumer(self)
         self._success_mark = _JSON_SUCCESS if self._plain_json and not self.compression else b''
@@ -94,7 +91,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         return found
 
     def _ssl_class(self) -> Any:
-        return self.redis.SSLConnection
+        return redis.SSLConnection
 
     def _params_from_url(self, url: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
         return parameters.parameters_from_url(url, defaults, self._ssl_class())
@@ -114,12 +111,12 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
                                entry)
 
     def _make_pool(self) -> Any:
-        return (self._pool_class or self.redis.ConnectionPool)(**self.connparams)
+        return (self._pool_class or redis.ConnectionPool)(**self.connparams)
 
     @cached_property
     def client(self) -> Any:
         """A client of redis-py, for commands of your own."""
-        return self.redis.Redis(connection_pool=self.link.pool)
+        return redis.Redis(connection_pool=self.link.pool)
 
     def on_after_fork(self) -> None:
         """Begin anew in a child process."""
@@ -135,35 +132,33 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     # -- commands that survive a lost connection ----------------------------------------------------------------
 
-    def ensure(self, operation: Callable[..., Any], args: tuple[Any, ...] = (), **policy: Any) -> Any:
+    def ensure(self, operation: Callable[..., Any], args: tuple[Any, ...] = ()) -> Any:
         """The result of the operation, tried again (``retry_policy``) while the server is away."""
-        try:
-            return operation(*args)
-        except self.connection_errors as exc:
-            self._raise_if_refused(exc)
-        policy = {**self.retry_policy, **policy}
-        return retry_over_time(operation, self.connection_errors, args, {},
-                               partial(self._report_lost_connection, policy.get('max_retries')), **policy)
-
-    def _report_lost_connection(self, max_retries: int | None, exc: Exception, intervals: Any, retries: int) -> float:
-        self._raise_if_refused(exc)
-        pause = float(next(intervals))
-        _report_lost(retries, max_retries, pause, exc)
-        return pause
+        failures = 0
+        while True:
+            try:
+                return operation(*args)
+            except self.connection_errors as exc:
+                failures += 1
+                pause = self.pause_after(exc, failures)
+            time.sleep(pause)
 
     def pause_after(self, exc: Exception, failures: int) -> float:
         """Seconds to wait after so many failed attempts. Raises `exc` when they were enough."""
         self._raise_if_refused(exc)
         policy = self.retry_policy
-        limit = policy.get('max_retries')
+        limit = policy['max_retries']
         if limit is not None and failures > limit:
             raise exc
         pause = float(min(policy['interval_start'] + (failures - 1) * policy['interval_step'], policy['interval_max']))
-        _report_lost(failures, limit, pause, exc)
+        # redis-py puts the whole description of a client into some errors.
+        reason = str(exc).partition('\n')[0].partition(' : <')[0][:200]
+        logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', failures, limit or 'Inf', pause,
+                     reason)
         return pause
 
     def _raise_if_refused(self, exc: Exception) -> None:
-        if isinstance(exc, self.redis.exceptions.AuthenticationError):
+        if isinstance(exc, redis.exceptions.AuthenticationError):
             raise BackendError(f'result_backend: {self.as_uri()} refused the connection ({exc}): '
                                'check its user and password') from None
 
@@ -171,26 +166,22 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """Whether the server may answer later."""
         return isinstance(exc, self.connection_errors)
 
-    def run_command(self, *args: bytes) -> Any:
+    def run_command(self, *command: bytes) -> Any:
         """The reply to a command."""
-        return self.ensure(self.link.call, (pack(*args),))
+        return self.ensure(self.link.call, command)
 
-    def run_script(self, script: Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+    def run_script(self, script: scripts.Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
         """The reply of a script."""
         return self.ensure(self.link.run, (script, keys, args))
 
-    def set_plain(self, key: bytes, value: bytes, expires: int) -> None:
-        """Set a key without telling anybody; `expires` in seconds, 0 for never."""
-        self.run_command(b'SET', key, value, *((b'EX', b'%d' % expires) if expires else ()))
-
-    def _ask(self, *args: bytes) -> Any:
+    def _ask(self, *command: bytes) -> Any:
         # A question: asked again once, for a connection that was closed while nobody used it. More would keep a
         # caller with a timeout of its own waiting.
         try:
-            return self.link.call(pack(*args))
+            return self.link.call(*command)
         except self.connection_errors as exc:
             self._raise_if_refused(exc)
-            return self.link.call(pack(*args))
+            return self.link.call(*command)
 
     # -- keys and values ------------------------------------------------------------------------------------------
 
@@ -213,20 +204,15 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """The values of `keys`."""
         return self._ask(b'MGET', *map(ensure_bytes, keys))
 
-    def set(self, key: Any, value: Any, expires: int | None = None, **retry_policy: Any) -> Any:
+    def set(self, key: Any, value: Any, expires: int | None = None) -> Any:
         """Keep `value` for `expires` seconds (``result_expires`` by default), and publish it."""
-        self._store(ensure_bytes(key), ensure_bytes(value), self.expires if expires is None else expires, b'')
+        stored = self._stored_form(ensure_bytes(value), self.expires if expires is None else expires, b'')
+        self.run_script(scripts.STORE, (ensure_bytes(key),), stored)
 
-    def _store(self, key: bytes, value: bytes, expires: Any, success_mark: bytes) -> None:
-        self._check_size(value)
-        self.run_script(scripts.STORE, (key,), (value, b'%d' % (expires or 0), success_mark))
-
-    def _check_size(self, value: bytes) -> None:
+    def _stored_form(self, value: bytes, expires: float | None, success_mark: bytes) -> tuple[bytes, bytes, bytes]:
         if len(value) > self.max_value_size:
             raise BackendStoreError('value too large for Redis backend')
-
-    def _set_with_state(self, key: Any, value: Any, state: str) -> Any:
-        return self.set(key, value, expires=self.failure_expires if state == states.FAILURE else None)
+        return value, b'%d' % (expires or 0), success_mark
 
     def delete(self, key: Any) -> Any:
         """Remove `key`."""
@@ -244,18 +230,20 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
                       request: Any = None, **kwargs: Any) -> Any:
-        if not self._success_mark:
-            return super()._store_result(task_id, result, state, traceback, request, **kwargs)
-        payload, expires, mark = self._stored_form(task_id, result, state, traceback, request)
-        self._store(self.get_key_for_task(task_id), payload, int(expires), mark)
+        stored = self._form_of_result(task_id, result, state, traceback, request)
+        if stored is not None:
+            self.run_script(scripts.STORE, (self.get_key_for_task(task_id),), stored)
         return result
 
-    def _stored_form(self, task_id: str, result: Any, state: str, traceback: str | None,
-                     request: Any) -> tuple[bytes, bytes, bytes]:
+    def _form_of_result(self, task_id: str, result: Any, state: str, traceback: str | None,
+                        request: Any) -> tuple[bytes, bytes, bytes] | None:
+        """What the scripts want for keeping a result; None if it must not replace a success."""
+        if not self._success_mark and self._get_task_meta_for(task_id)['status'] == states.SUCCESS:
+            return None
         meta = self._get_result_meta(result, state, traceback, request)
         meta['task_id'] = bytes_to_str(task_id)
         expires = self.failure_expires if state == states.FAILURE else self.expires
-        return self.encode_bytes(meta), b'%d' % (expires or 0), self._success_mark
+        return self._stored_form(self.encode_bytes(meta), expires, self._success_mark)
 
     def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                      store: bool) -> None:
@@ -266,14 +254,8 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         if part is None:
             super().keep_outcome(task_id, result, state, traceback, request, store)
             return
-        stored = None
-        if store:
-            stored = self._stored_form(task_id, part.result, state, traceback, request)
-            self._check_size(stored[0])
-            if not self._success_mark and self._get_task_meta_for(task_id)['status'] == states.SUCCESS:
-                stored = None
-        report = self.join.keep_and_count(part, stored)
-        chords.act_on_report(self, self.join, report, request.chord)
+        stored = self._form_of_result(task_id, part.result, state, traceback, request) if store else None
+        chords.act_on_report(self, self.join, self.join.keep_and_count(part, stored), request.chord)
 
     @cached_property
     def _joins_by_script(self) -> bool:
@@ -302,7 +284,7 @@ class SentinelBackend(RedisBackend):
         return separator.join(uri[:-1] if uri.endswith(':///') else uri for uri in masked)
 
     def _ssl_class(self) -> Any:
-        return self.redis.sentinel.SentinelManagedSSLConnection
+        return redis.sentinel.SentinelManagedSSLConnection
 
     def _params_from_url(self, url: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
         return parameters.sentinel_parameters(url, defaults, self._ssl_class())
@@ -311,20 +293,13 @@ class SentinelBackend(RedisBackend):
         connparams = dict(self.connparams)
         hosts = connparams.pop('hosts')
         options = self.transport_options
-        sentinel = self.redis.sentinel.Sentinel(
+        sentinel = redis.sentinel.Sentinel(
             [(host['host'], host['port']) for host in hosts],
             min_other_sentinels=options.get('min_other_sentinels', 0),
             sentinel_kwargs=options.get('sentinel_kwargs', {}), **connparams)
         credentials = {name: connparams[name] for name in ('username', 'password') if connparams.get(name)}
-        return sentinel.master_for(service_name=options.get('master_name'), redis_class=self.redis.Redis,
+        return sentinel.master_for(service_name=options.get('master_name'), redis_class=redis.Redis,
                                    **credentials).connection_pool
-
-
-def _report_lost(retries: int, limit: int | None, pause: float, exc: Exception) -> None:
-    # redis-py puts the whole description of a client into some errors.
-    reason = str(exc).partition('\n')[0].partition(' : <')[0]
-    logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', retries, limit or 'Inf', pause,
-                 reason[:200])
 
 
 def _begin_anew() -> None:

@@ -38,8 +38,8 @@ class RedisJoin(ChordJoin):
 
     def set_size(self, group_id: str, size: int) -> None:
         """Say how many parts there are."""
-        key, = self._keys(group_id, wire.JOIN_SIZE)
-        self.backend.set_plain(key, b'%d' % size, self._kept)
+        kept = (b'EX', b'%d' % self._kept) if self._kept else ()
+        self.backend.run_command(b'SET', *self._keys(group_id, wire.JOIN_SIZE), b'%d' % size, *kept)
 
     def extend(self, group_id: str, count: int = 1) -> None:
         """Wait for `count` parts more."""

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.url import url_to_parts
 
-from canvaslite.backends.redis.driver import require_redis
+from canvaslite.backends.redis.link import redis
 from canvaslite.exceptions import ImproperlyConfigured
 
 __all__ = ('parameters_from_settings', 'parameters_from_url', 'sentinel_parameters')
@@ -96,7 +96,7 @@ def sentinel_parameters(url: str, defaults: Mapping[str, Any], ssl_class: Any) -
 def check_certificate_requirement(parameters: dict[str, Any]) -> None:
     """Make ``ssl_cert_reqs`` a constant. Raises `ImproperlyConfigured` for TLS without it."""
     connection_class = parameters.get('connection_class')
-    if connection_class is None or not issubclass(connection_class, require_redis().SSLConnection):
+    if connection_class is None or not issubclass(connection_class, redis.SSLConnection):
         return
     try:
         required = _CERT_REQS[parameters.get('ssl_cert_reqs')]
@@ -109,7 +109,7 @@ def check_certificate_requirement(parameters: dict[str, Any]) -> None:
 
 
 def _use_socket(parameters: dict[str, Any], path: str | None) -> None:
-    parameters['connection_class'] = require_redis().UnixDomainSocketConnection
+    parameters['connection_class'] = redis.UnixDomainSocketConnection
     parameters['path'] = '/' + (path or '')
     for name in ('host', 'port', 'socket_connect_timeout', 'socket_keepalive'):
         parameters.pop(name, None)
@@ -123,7 +123,7 @@ def _database_number(db: Any) -> int:
 
 
 def _typed(query: Mapping[str, str]) -> dict[str, Any]:
-    parsers = require_redis().connection.URL_QUERY_ARGUMENT_PARSERS
+    parsers = redis.connection.URL_QUERY_ARGUMENT_PARSERS
     try:
         return {name: parsers[name](value) if name in parsers else value for name, value in query.items()}
     except ValueError as exc:
@@ -133,7 +133,7 @@ def _typed(query: Mapping[str, str]) -> dict[str, Any]:
 def _set_credential_provider(parameters: dict[str, Any], provider: Any) -> None:
     if isinstance(provider, str):
         provider = symbol_by_name(provider)()
-    if not isinstance(provider, require_redis().CredentialProvider):
+    if not isinstance(provider, redis.CredentialProvider):
         raise ImproperlyConfigured(f'redis_backend_credential_provider: {provider!r} is no redis.CredentialProvider')
     parameters['credential_provider'] = provider
     parameters.pop('username', None)

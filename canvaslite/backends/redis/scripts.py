@@ -6,9 +6,20 @@ the size ``.s``, ``.d`` the slots seen, ``.c`` the claim or ``done``. Either sid
 
 from __future__ import annotations
 
-from canvaslite.backends.redis.link import Script
+from hashlib import sha1
 
-__all__ = ('EXTEND', 'FINISH', 'OPEN', 'PART', 'RELEASE', 'RENEW', 'STORE')
+__all__ = ('EXTEND', 'FINISH', 'OPEN', 'PART', 'RELEASE', 'RENEW', 'STORE', 'Script')
+
+
+class Script:
+    """A Lua script, called by its digest."""
+
+    __slots__ = ('digest', 'text')
+
+    def __init__(self, text: str) -> None:
+        self.text = text.encode()
+        self.digest = sha1(self.text).hexdigest().encode()
+
 
 #: Keep a result and tell who waits for it, unless a success is there already.
 #: KEYS: meta. ARGV: payload, seconds to keep it (0: for ever), how the payload of a success begins ('': not known).
