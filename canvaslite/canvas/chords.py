@@ -211,7 +211,6 @@ class _chord(Signature):
         if header['kwargs']['tasks']:
             body['chord_size'] = count_parts(header)
             app.backend.apply_chord(header_args, body, interval=interval, countdown=countdown, max_retries=max_retries)
-            app.backend.set_chord_size(group_id, body['chord_size'])
             # What follows the chord, and the outer chord, are the body's.
             options = {name: value for name, value in {**options, **delay, 'producer': producer}.items()
                        if value is not None and name not in ('chain', 'chord')}
