@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 import kombu
 import pytest
 from kombu import Exchange, Queue
+from kombu.common import itermessages
 
 from canvaslite import Celery, signals
 from canvaslite.publish.routes import MapRoute
@@ -225,7 +227,8 @@ def test_a_delay_on_quorum_queues_is_kept_by_the_broker_as_with_celery(broker_ur
                 app.send_task('t', queue='q', eta=NOW + timedelta(seconds=70))
                 app.send_task('t', queue='q', eta=NOW - timedelta(seconds=70))
                 app.send_task('t', queue='q', eta=NOW + timedelta(seconds=70))
-            found = list(iter(lambda: delayed.get(no_ack=True), None))
-            keys.append([(message.delivery_info['routing_key'], message.headers['eta']) for message in found])
+            found = islice(itermessages(connection, connection.default_channel, delayed, limit=None, timeout=5,
+                                        no_ack=True), 3)
+            keys.append([(message.delivery_info['routing_key'], message.headers['eta']) for _, message in found])
     assert keys[0] == keys[1]
     assert len(keys[0]) == 3 and keys[0][0][0].endswith('1.0.1.some.key')
