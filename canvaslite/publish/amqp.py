@@ -53,11 +53,11 @@ class AMQP:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.task_protocols: dict[int, Callable[..., task_message]] = {1: self.as_task_v1, 2: self.as_task_v2}
-        self._routes: list[Any] = []
-        #: The setting from which the routes were made, and the router with them, or the one that was set.
+        #: The setting ``task_routes`` that was read last, and what was made from it.
         self._routes_source: Any = ()
-        self._router: Any = None
-        self._router_given = False
+        self._routes: list[Any] = []
+        self._made_router: Any = None
+        self._given_router: Any = None
         self._producer_pool: Any = None
 
     # --- queues and routes -------------------------------------------------------------
@@ -101,13 +101,15 @@ class AMQP:
     @property
     def router(self) -> Any:
         """Finds the destination of a task. Another one may be set."""
-        if not self._router_given and (self._router is None or self._routes_source is not self.app.conf.task_routes):
-            self._router = self.Router()
-        return self._router
+        if self._given_router is not None:
+            return self._given_router
+        if self._made_router is None or self._routes_source is not self.app.conf.task_routes:
+            self._made_router = self.Router()
+        return self._made_router
 
     @router.setter
     def router(self, router: Any) -> None:
-        self._router, self._router_given = router, router is not None
+        self._given_router = router
 
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> routing.Router:
         """A router with other queues."""
@@ -118,8 +120,7 @@ class AMQP:
         """Read ``task_routes`` again."""
         self._routes_source = self.app.conf.task_routes
         self._routes = routing.prepare(self._routes_source)
-        if not self._router_given:
-            self._router = None
+        self._made_router = None
 
     def TaskConsumer(self, channel: Any, queues: Any = None, accept: Any = None, **options: Any) -> Any:
         """A `kombu.Consumer` of the queues to consume from."""
@@ -189,8 +190,8 @@ class AMQP:
 
     def send_task_message(self, producer: Any, name: str, message: task_message, **options: Any) -> Any:
         """Send a message through a `kombu.Producer`; `options` are those of `prepare_message`."""
-        return publish_announced(self.prepare_message(name, message, **options),
-                                 lambda outgoing: outgoing.publish_through(producer))
+        outgoing = self.prepare_message(name, message, **options)
+        return publish_announced(outgoing, lambda: outgoing.publish_through(producer))
 
     def prepare_message(self, name: str, message: task_message, exchange: Any = None, routing_key: str | None = None,
                         queue: Any = None, event_dispatcher: Any = None, retry: bool | None = None,
@@ -212,7 +213,7 @@ class AMQP:
             {**conf.task_publish_retry_policy, **(retry_policy or {})}, timeout, confirm_timeout)
 
 
-def publish_announced(outgoing: Outgoing, publish: Callable[[Outgoing], Any]) -> Any:
+def publish_announced(outgoing: Outgoing, publish: Callable[[], Any]) -> Any:
     """Publish between the signals ``before_task_publish`` and ``after_task_publish``."""
     name, body, headers = outgoing.name, outgoing.body, outgoing.headers
     if signals.before_task_publish.receivers:
@@ -220,7 +221,7 @@ def publish_announced(outgoing: Outgoing, publish: Callable[[Outgoing], Any]) ->
             sender=name, body=body, exchange=outgoing.exchange, routing_key=outgoing.routing_key,
             declare=outgoing.declare, headers=headers, properties=outgoing.properties,
             retry_policy=outgoing.retry_policy)
-    answer = publish(outgoing)
+    answer = publish()
     if signals.after_task_publish.receivers:
         signals.after_task_publish.send(sender=name, body=body, headers=headers, exchange=outgoing.exchange,
                                         routing_key=outgoing.routing_key)

@@ -1,5 +1,7 @@
 """The channels through which an app publishes, so that no message is lost: write, confirm, try again after an error.
 
+`ChannelPool` lends `PublishChannel` objects; a `Burst` sends many messages over one.
+
 Every channel has a connection to itself, so threads never share a socket, and an error on one concerns nobody else.
 
 What is known to have arrived is never sent again. Without publisher confirms that is known after an answer from the
@@ -14,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 from kombu.common import maybe_declare
@@ -23,14 +26,16 @@ from canvaslite.publish.messages import Destination, RawMessage
 from canvaslite.transport.confirms import BurstNacked
 from canvaslite.transport.connection import close_inherited
 
-__all__ = ('CHUNK', 'ChannelPool', 'PublishChannel', 'unreachable_broker')
+__all__ = ('Burst', 'ChannelPool', 'Held', 'PublishChannel', 'unreachable_broker')
 
 logger = logging.getLogger('canvaslite.publish')
 
 #: Bytes gathered before they are written.
-CHUNK = 65536
+_CHUNK = 65536
+#: Bytes of frames, method and channel numbers beside a message's properties and body.
+_FRAMING = 80
 #: Bytes written before the broker is asked whether all have arrived; what is not known to is kept to be sent again.
-UNKNOWN_AT_MOST = 4 * 1024 * 1024
+_UNKNOWN_AT_MOST = 4 * 1024 * 1024
 #: Destinations that a channel remembers; others are looked up again, which costs little.
 _DESTINATIONS_KEPT = 1000
 
@@ -106,7 +111,7 @@ class PublishChannel:
             raise error from exc  # refused credentials, no such virtual host: another try would end the same
         try:
             self._write(messages, destination.timeout)
-            if settle or self._unknown > UNKNOWN_AT_MOST:
+            if settle or self._unknown > _UNKNOWN_AT_MOST:
                 self._settle(destination)
         except (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, *further) as exc:
             return exc
@@ -133,7 +138,7 @@ class PublishChannel:
                                    destination.mandatory)
             frames.append(frame)
             size += len(frame)
-            if size >= CHUNK or count == len(messages):
+            if size >= _CHUNK or count == len(messages):
                 # Kept before it is written: if that is interrupted, nobody knows what arrived.
                 self._kept += messages[self._written:count]
                 self._written = count
@@ -280,6 +285,95 @@ class ChannelPool:
         for channel in inherited:
             channel.forget()
             close_inherited(channel.connection)
+
+
+class Held(threading.local):
+    """What each thread holds: bursts that have a channel; producers where the transport is not ours. Innermost last."""
+
+    def __init__(self) -> None:
+        self.bursts: list[Burst] = []
+        self.producers: list[Any] = []
+
+
+class Burst:
+    """Gathers messages and writes them together; leaving the ``with`` block sends what is left.
+
+    With publisher confirms the block ends when all messages are confirmed; without, it waits for the broker only where
+    there was more than one write. ``after_task_publish`` is sent when a message is gathered, not when it is written.
+    An exception in the block drops the messages that were not written yet: whoever published them gets that exception.
+
+    A burst may be passed on as ``producer=`` to anything called inside the block, so that a whole canvas uses one
+    channel. It borrows its channel with the first write and keeps it to the end; it never waits for a second one, so
+    threads with a pool of one channel cannot block each other. A burst belongs to one thread.
+    """
+
+    def __init__(self, pool: ChannelPool, held: Held) -> None:
+        self._pool = pool
+        self._held = held
+        self._gathered: list[RawMessage] = []
+        self._size = 0
+        self.lent: PublishChannel | None = None
+        self._open = False
+
+    def add(self, message: RawMessage) -> None:
+        """Take one message; it is written with the next 64 kB or at the end. Raises RuntimeError outside the block."""
+        if not self._open:
+            raise RuntimeError('A burst takes messages only inside its with block.')
+        self._gathered.append(message)
+        self._size += len(message.properties) + len(message.body) + _FRAMING
+        if self._size >= _CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._gathered:
+            messages, self._gathered, self._size = self._gathered, [], 0
+            if self.lent is None:
+                self.lent = self._borrow()
+            self.lent.send(messages)
+
+    def finish(self) -> None:
+        """Write what was gathered; with publisher confirms, return when all is confirmed."""
+        self.flush()
+        if self.lent is not None:
+            self.lent.finish()
+
+    def _borrow(self) -> PublishChannel:
+        lent = self._pool.take()
+        if lent is None and self._held.bursts:
+            # This thread holds a channel already and must not wait for another: it might wait for itself.
+            held = self._held.bursts[-1].lent
+            assert held is not None
+            return held
+        lent = lent or self._pool.acquire()
+        self._held.bursts.append(self)
+        return lent
+
+    def __enter__(self) -> Burst:
+        self._open = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        try:
+            if exc is None:
+                self.finish()
+        except BaseException:
+            self._give_back(clean=False)
+            raise
+        self._give_back(clean=exc is None)
+
+    def _give_back(self, clean: bool) -> None:
+        self._open = False
+        self._gathered, self._size = [], 0
+        lent, self.lent = self.lent, None
+        if lent is not None and self in self._held.bursts:  # otherwise it was lent to another, who goes on with it
+            self._held.bursts.remove(self)
+            if clean:
+                lent.rest()
+            else:
+                lent.discard()
+            self._pool.release(lent)
 
 
 # --- errors, in one line that says which setting to look at; never a password ----------------------

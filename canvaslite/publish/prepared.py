@@ -12,8 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from canvaslite import current, wire
-from canvaslite.publish.bodies import body_encoder
-from canvaslite.publish.messages import Destination, Outgoing, RawMessage
+from canvaslite.publish.messages import Destination, Outgoing, RawMessage, body_encoder
 from canvaslite.publish.options import (
     check_arguments,
     eta_text,

@@ -1,7 +1,7 @@
 """`Publisher`: from a task's name, arguments and options to a message at the broker.
 
 Steps: the options give a route (`routes`), the call a message (`amqp.AMQP.create_task_message`, `messages`), and a
-channel or a producer takes it (`channels`, `burst`). On RabbitMQ the first step and most of the second are done once
+channel or a producer takes it (`channels`). On RabbitMQ the first step and most of the second are done once
 per task and set of options and kept as bytes (`prepared`); anything unusual goes the long way, to the same message.
 """
 
@@ -20,8 +20,7 @@ from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from canvaslite import signals
 from canvaslite.publish.amqp import publish_announced
-from canvaslite.publish.burst import Burst, Held
-from canvaslite.publish.channels import ChannelPool, PublishChannel, unreachable_broker
+from canvaslite.publish.channels import Burst, ChannelPool, Held, PublishChannel, unreachable_broker
 from canvaslite.publish.messages import Outgoing, RawMessage
 from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
 from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
@@ -179,7 +178,7 @@ class Publisher:
         outgoing = app.amqp.prepare_message(name, message, **routed)
         if options.get('connection') is not None:
             producer = app.amqp.Producer(options['connection'], auto_declare=False)
-        publish_announced(outgoing, lambda announced: self._dispatch(announced, producer))
+        publish_announced(outgoing, lambda: self._dispatch(outgoing, producer))
 
     def _delay_at_broker(self, routed: dict[str, Any], said: Mapping[str, Any]) -> None:
         """Route a task with eta or countdown so that RabbitMQ keeps it until then, where quorum queues are used."""

@@ -17,7 +17,7 @@ from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.utils import json as kombu_json
 
 from canvaslite.canvas import signature
-from canvaslite.publish.bodies import body_encoder
+from canvaslite.publish.messages import body_encoder
 
 NO_CANVAS = {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}
 
