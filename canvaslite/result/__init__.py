@@ -6,7 +6,7 @@ that was called locally. `result_from_tuple` rebuilds them from the form in whic
 
 from __future__ import annotations
 
-from canvaslite.result.async_result import AsyncResult
+from canvaslite.result.async_result import AsyncResult, EagerResult
 from canvaslite.result.blocking import (
     allow_join_result,
     assert_will_not_block,
@@ -14,9 +14,7 @@ from canvaslite.result.blocking import (
     set_task_join_will_block,
     task_join_will_block,
 )
-from canvaslite.result.eager_result import EagerResult
-from canvaslite.result.group_result import GroupResult
-from canvaslite.result.result_set import ResultSet
+from canvaslite.result.result_set import GroupResult, ResultSet
 from canvaslite.result.stored import ResultBase, result_from_tuple
 
 __all__ = (

@@ -1,11 +1,11 @@
-"""`AsyncResult`: the state and the value of one task."""
+"""`AsyncResult`: the state and the value of one task; `EagerResult`: those of one that was called here and now."""
 
 from __future__ import annotations
 
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from importlib import import_module
@@ -15,17 +15,28 @@ from vine import Thenable, promise
 
 from canvaslite import states
 from canvaslite.current import app_or_current
-from canvaslite.exceptions import IncompleteStream, TimeoutError
+from canvaslite.exceptions import IncompleteStream, TaskRevokedError, TimeoutError
 from canvaslite.result.blocking import assert_will_not_block
-from canvaslite.result.stored import ResultBase, result_from_tuple
+from canvaslite.result.stored import Callback, Meta, OnInterval, OnMessage, ResultBase, result_from_tuple
 from canvaslite.utils.graph import DependencyGraph
 
-__all__ = ('AsyncResult',)
-
-Meta = dict[str, Any]
+__all__ = ('AsyncResult', 'EagerResult')
 
 #: Seconds between two looks at what came before in the chain, while waiting.
 PARENTS_INTERVAL = 1.0
+
+
+class _Stored:
+    """A property: what the store says of the task under that name, or None."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, result: Any, owner: type[Any] | None = None) -> Any:
+        return self if result is None else result._get_task_meta().get(self._name)
 
 
 @Thenable.register
@@ -49,29 +60,23 @@ class AsyncResult(ResultBase):
                  parent: Any = None) -> None:
         if id is None:
             raise ValueError('AsyncResult needs the id of a task, not None')
-        if app is None:
-            app = app_or_current(self.app)
-        self.app = app
+        self.app = app_or_current(app if app is not None else self.app)
         self.id = id
-        self.backend = backend if backend is not None else app.backend
+        self.backend = backend if backend is not None else self.app.backend
         if parent is not None:
             self.parent = parent
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
-            follow_parents: bool = True, callback: Callable[[str, Any], Any] | None = None,
-            on_message: Callable[[Meta], Any] | None = None, on_interval: Callable[[], Any] | None = None,
-            disable_sync_subtasks: bool = True, EXCEPTION_STATES: Collection[str] = states.EXCEPTION_STATES,
-            PROPAGATE_STATES: Collection[str] = states.PROPAGATE_STATES) -> Any:
+            follow_parents: bool = True, callback: Callback = None, on_message: OnMessage = None,
+            on_interval: OnInterval = None, disable_sync_subtasks: bool = True) -> Any:
         """Wait until the task is ready; return its value, or raise its error.
 
         `timeout`: seconds to wait at most, then `TimeoutError`. `propagate`: if false, an error is returned, not
         raised. `follow_parents`: raise the error of the first parent that failed instead. `interval`: longest pause
-        between two looks, for stores that cannot notify. `callback(id, value)` is called with the value,
-        `on_message(meta)` with each state that arrives, `on_interval()` now and then while waiting.
-        Inside a task this raises `RuntimeError`, unless `disable_sync_subtasks` is false or within
-        `allow_join_result`.
+        between two looks, for stores that cannot notify. Inside a task this raises `RuntimeError`, unless
+        `disable_sync_subtasks` is false or within `allow_join_result`.
         """
         if self.ignored:
             return None
@@ -96,7 +101,7 @@ class AsyncResult(ResultBase):
 
     wait = get
 
-    def _watch_parents(self, looked_at: list[float], on_interval: Callable[[], Any] | None) -> None:
+    def _watch_parents(self, looked_at: list[float], on_interval: OnInterval) -> None:
         now = time.monotonic()
         if now - looked_at[0] >= PARENTS_INTERVAL:
             looked_at[0] = now
@@ -122,7 +127,7 @@ class AsyncResult(ResultBase):
                 return task
         return None
 
-    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], Any] | None = None) -> Any:
+    def maybe_throw(self, propagate: bool = True, callback: Callback = None) -> Any:
         """Raise the task's error if it failed (and `propagate`), else return its value."""
         meta = self._cache or self._get_task_meta()
         value = meta['result']
@@ -161,8 +166,7 @@ class AsyncResult(ResultBase):
                 self._on_ready(self)
         return self._on_ready
 
-    def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None,
-             weak: bool = False) -> Any:
+    def then(self, callback: Callable[[Any], Any], on_error: Any = None, weak: bool = False) -> Any:
         """Call `callback(result)` when the task is known to be ready, which is noticed while something waits."""
         if self._cache is None:
             self.backend.add_pending_result(self, weak=weak)
@@ -190,75 +194,36 @@ class AsyncResult(ResultBase):
         self._cache = meta
         return meta
 
-    def _iter_meta(self, **kwargs: Any) -> Iterator[Meta]:
-        return iter([self._get_task_meta()])
-
     @property
     def state(self) -> str:
         """PENDING (unknown), STARTED, RETRY, FAILURE, SUCCESS, REVOKED, or a state of the task's own."""
         return self._get_task_meta()['status']  # type: ignore[no-any-return]
 
-    @property
-    def status(self) -> str:
-        """Same as `state`."""
-        return self.state
+    status = state
 
     @property
     def result(self) -> Any:
         """The return value; of a failed task the exception; of another state what was stored with it."""
         return self._get_task_meta()['result']
 
-    @property
-    def info(self) -> Any:
-        """Same as `result`."""
-        return self.result
+    info = result
 
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of a failed task, as text."""
-        return self._get_task_meta().get('traceback')
-
-    @property
-    def children(self) -> list[Any] | None:
-        """Results of what the task has sent."""
-        return self._get_task_meta().get('children')
-
-    @property
-    def name(self) -> str | None:
-        """Name of the task. This and the following four need ``result_extended``."""
-        return self._get_task_meta().get('name')
-
-    @property
-    def args(self) -> Any:
-        """Arguments of the task."""
-        return self._get_task_meta().get('args')
-
-    @property
-    def kwargs(self) -> Any:
-        """Keyword arguments of the task."""
-        return self._get_task_meta().get('kwargs')
-
-    @property
-    def worker(self) -> str | None:
-        """Name of the worker that ran the task."""
-        return self._get_task_meta().get('worker')
-
-    @property
-    def retries(self) -> int | None:
-        """How often the task was retried."""
-        return self._get_task_meta().get('retries')
-
-    @property
-    def queue(self) -> str | None:
-        """Routing key that the task came by."""
-        return self._get_task_meta().get('queue')
+    traceback = _Stored('The traceback of a failed task, as text.')
+    children = _Stored('Results of what the task has sent.')
+    # What follows needs ``result_extended``.
+    name = _Stored('Name of the task.')
+    args = _Stored('Arguments of the task.')
+    kwargs = _Stored('Keyword arguments of the task.')
+    worker = _Stored('Name of the worker that ran the task.')
+    retries = _Stored('How often the task was retried.')
+    queue = _Stored('Routing key that the task came by.')
 
     @property
     def date_done(self) -> datetime | None:
         """When the task ended."""
-        done = self._get_task_meta().get('date_done')
-        if not done or isinstance(done, datetime):
-            return done or None
+        done = self._get_task_meta().get('date_done') or None
+        if not isinstance(done, str):
+            return done
         return datetime.fromisoformat(done[:-1] + '+00:00' if done.endswith('Z') else done)
 
     @property
@@ -340,10 +305,7 @@ class AsyncResult(ResultBase):
 
     def as_list(self) -> list[str]:
         """The ids of this result and its parents."""
-        ids = [self.id]
-        for node in self.ancestors():
-            ids.append(node.id)
-        return ids
+        return [self.id, *(node.id for node in self.ancestors())]
 
     # -- acting on the task ----------------------------------------------------------------------------------------
 
@@ -371,8 +333,7 @@ class AsyncResult(ResultBase):
                                 timeout=timeout)
 
     def revoke_by_stamped_headers(self, headers: dict[str, Any], connection: Any = None, terminate: bool = False,
-                                  signal: str | None = None, wait: bool = False,
-                                  timeout: float | None = None) -> None:
+                                  signal: str | None = None, wait: bool = False, timeout: float | None = None) -> None:
         """Tell all workers not to run tasks with these stamps."""
         self.app.control.revoke_by_stamped_headers(headers, connection=connection, terminate=terminate,
                                                    signal=signal, reply=wait, timeout=timeout)
@@ -407,15 +368,65 @@ class AsyncResult(ResultBase):
         return self.id, self.backend, None, None, self.parent
 
 
+class EagerResult(AsyncResult):
+    """What ``Task.apply`` returns: it is ready from the start, and no store knows of it."""
+
+    supports_native_join = False
+
+    def __init__(self, id: str, ret_value: Any, state: str, traceback: str | None = None,
+                 name: str | None = None) -> None:
+        self.id = id
+        self._result = ret_value
+        self._state = state
+        self._traceback = traceback
+        self._name = name
+
+    @property
+    def _cache(self) -> dict[str, Any]:  # type: ignore[override]
+        return {'task_id': self.id, 'result': self._result, 'status': self._state, 'traceback': self._traceback,
+                'name': self._name}
+
+    def get(self, timeout: float | None = None, propagate: bool = True,  # type: ignore[override]
+            disable_sync_subtasks: bool = True, **kwargs: Any) -> Any:
+        """The return value, at once; raises the task's error if it failed."""
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if propagate and self._state in states.PROPAGATE_STATES:
+            raise self._result if isinstance(self._result, Exception) else Exception(self._result)
+        if self._state == states.SUCCESS or self._state in states.PROPAGATE_STATES:
+            return self._result
+        return None
+
+    wait = get  # type: ignore[assignment]
+
+    def ready(self) -> bool:
+        """True."""
+        return True
+
+    def forget(self) -> None:
+        """Nothing is stored."""
+
+    def revoke(self, *args: Any, **kwargs: Any) -> None:
+        """Turn the result into that of a revoked task; the task itself has run."""
+        self._state = states.REVOKED
+        self._result = TaskRevokedError('revoked')
+        self._traceback = None
+
+    def __reduce_args__(self) -> tuple[Any, ...]:
+        return self.id, self._result, self._state, self._traceback, self._name
+
+    def __copy__(self) -> EagerResult:
+        return self.__class__(*self.__reduce_args__())
+
+
 def _tasks_of(node: Any) -> list[Any]:
     """The results of tasks that `node` stands for: itself, or the members of a group, at any depth."""
     tasks: list[Any] = []
     waiting = [node]
     while waiting:
         node = waiting.pop()
-        members = getattr(node, 'results', None)
-        if members is None:
+        if node.results is None:
             tasks.append(node)
         else:
-            waiting.extend(reversed(members))
+            waiting.extend(reversed(node.results))
     return tasks

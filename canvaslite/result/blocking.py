@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 __all__ = ('allow_join_result', 'assert_will_not_block', 'denied_join_result', 'set_task_join_will_block',
            'task_join_will_block')
@@ -42,20 +42,19 @@ def assert_will_not_block() -> None:
 
 
 @contextmanager
-def allow_join_result() -> Iterator[None]:
+def _answering(blocks: bool) -> Iterator[None]:
+    before, _here.blocks = _here.blocks, blocks
+    try:
+        yield
+    finally:
+        _here.blocks = before
+
+
+def allow_join_result() -> AbstractContextManager[None]:
     """Allow waiting for results within, though it be inside a task."""
-    before, _here.blocks = _here.blocks, False
-    try:
-        yield
-    finally:
-        _here.blocks = before
+    return _answering(False)
 
 
-@contextmanager
-def denied_join_result() -> Iterator[None]:
+def denied_join_result() -> AbstractContextManager[None]:
     """Refuse waiting for results within."""
-    before, _here.blocks = _here.blocks, True
-    try:
-        yield
-    finally:
-        _here.blocks = before
+    return _answering(True)

@@ -1,52 +1,33 @@
-"""`ResultSet`: several results as one."""
+"""`ResultSet`: several results as one; `GroupResult`: those of a group, with an id under which they can be saved."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any
 from weakref import proxy
 
-from vine import Thenable, promise
+from vine import Thenable, barrier, promise
 
 from canvaslite import states
-from canvaslite.current import get_current_app
+from canvaslite.current import app_or_current, get_current_app
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.result.blocking import assert_will_not_block
-from canvaslite.result.stored import ResultBase
+from canvaslite.result.stored import Callback, OnInterval, OnMessage, ResultBase
 
-__all__ = ('ResultSet',)
-
-Meta = dict[str, Any]
-Callback = Callable[[str, Any], Any]
-
-
-class _Countdown:
-    """Fulfils a promise when it was called so many times."""
-
-    __slots__ = ('fulfilled', 'left')
-
-    def __init__(self, left: int, fulfilled: Any) -> None:
-        self.left = left
-        self.fulfilled = fulfilled
-
-    def __call__(self, *args: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.fulfilled()
+__all__ = ('GroupResult', 'ResultSet')
 
 
 @Thenable.register
 class ResultSet(ResultBase):
     """A collection of results, in order."""
 
-    _app: Any = None
     _on_ready: Any = None
-    #: The members.
-    results: list[Any]
 
     def __init__(self, results: list[Any], app: Any = None, ready_barrier: Any = None, **kwargs: Any) -> None:
-        self._app = app
+        if app is not None:
+            self.app = app
         self.results = results
         self._ready_barrier = ready_barrier
 
@@ -113,7 +94,7 @@ class ResultSet(ResultBase):
                 unknown[task_id]._maybe_set_cache(meta)
         return self.results
 
-    def maybe_throw(self, callback: Callback | None = None, propagate: bool = True) -> None:
+    def maybe_throw(self, callback: Callback = None, propagate: bool = True) -> None:
         """Raise the error of the first member that failed."""
         for result in self.results:
             result.maybe_throw(callback=callback, propagate=propagate)
@@ -124,23 +105,19 @@ class ResultSet(ResultBase):
         return (result for result in self.results
                 if (result._cache or result.backend.is_cached(result.id)) and result.state in states.PROPAGATE_STATES)
 
-    def _iter_meta(self, **kwargs: Any) -> Iterator[Meta]:
-        ids = {result.id for result in self.results}
-        return (meta for _, meta in self.backend.get_many(ids, max_iterations=1, **kwargs))
-
     # -- waiting --------------------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
-            callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-            disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> Any:
+            callback: Callback = None, no_ack: bool = True, on_message: OnMessage = None,
+            disable_sync_subtasks: bool = True, on_interval: OnInterval = None) -> Any:
         """Wait for all members; their values in order. See `join`; uses `join_native` where the store can."""
         join = self.join_native if self.supports_native_join else self.join
         return join(timeout=timeout, propagate=propagate, interval=interval, callback=callback, no_ack=no_ack,
                     on_message=on_message, disable_sync_subtasks=disable_sync_subtasks, on_interval=on_interval)
 
     def join(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
-             callback: Callback | None = None, no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-             disable_sync_subtasks: bool = True, on_interval: Callable[[], Any] | None = None) -> list[Any]:
+             callback: Callback = None, no_ack: bool = True, on_message: OnMessage = None,
+             disable_sync_subtasks: bool = True, on_interval: OnInterval = None) -> list[Any]:
         """Wait for the members one after the other; their values in order.
 
         With `callback(id, value)` the values go there, and the list is empty. `timeout` is for all together.
@@ -163,10 +140,8 @@ class ResultSet(ResultBase):
         return values
 
     def join_native(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5,
-                    callback: Callback | None = None, no_ack: bool = True,
-                    on_message: Callable[[Meta], Any] | None = None,
-                    on_interval: Callable[[], Any] | None = None,
-                    disable_sync_subtasks: bool = True) -> list[Any] | None:
+                    callback: Callback = None, no_ack: bool = True, on_message: OnMessage = None,
+                    on_interval: OnInterval = None, disable_sync_subtasks: bool = True) -> list[Any] | None:
         """As `join`, taking the results as they come; None if there is a `callback`."""
         if disable_sync_subtasks:
             assert_will_not_block()
@@ -189,39 +164,26 @@ class ResultSet(ResultBase):
         return None if callback is not None else values
 
     def iter_native(self, timeout: float | None = None, interval: float = 0.5, no_ack: bool = True,
-                    on_message: Callable[[Meta], Any] | None = None,
-                    on_interval: Callable[[], Any] | None = None) -> Iterator[tuple[str, Any]]:
+                    on_message: OnMessage = None, on_interval: OnInterval = None) -> Iterator[tuple[str, Any]]:
         """``(id, meta)`` of the members as they become ready."""
         return self.backend.iter_native(self, timeout=timeout, interval=interval,  # type: ignore[no-any-return]
                                         no_ack=no_ack, on_message=on_message, on_interval=on_interval)
-
-    def iterate(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5) -> Iterator[Any]:
-        """The values of the members as they become ready."""
-        for _, meta in self.iter_native(timeout, interval):
-            if isinstance(meta, list):
-                yield [member.get(timeout=timeout, propagate=propagate) for member in meta]
-                continue
-            if propagate and meta['status'] in states.PROPAGATE_STATES:
-                raise meta['result']
-            yield meta['result']
 
     @property
     def on_ready(self) -> Any:
         """A promise that is fulfilled with this set when all members are known to be ready."""
         if self._on_ready is None:
-            fulfilled = self._on_ready = promise(args=(proxy(self),))
-            if self._ready_barrier is not None:
-                self._ready_barrier.then(_Countdown(1, fulfilled))
-            elif self.results:
-                countdown = _Countdown(len(self.results), fulfilled)
+            self._on_ready = promise(args=(proxy(self),))
+            full = self._ready_barrier
+            if full is None:
+                full = barrier()
                 for result in self.results:
-                    result.then(countdown)
-            else:
-                fulfilled()
+                    full.add(result)
+                full.finalize()
+            full.then(self._on_ready)
         return self._on_ready
 
-    def then(self, callback: Callable[[Any], Any], on_error: Callable[[Any], Any] | None = None,
-             weak: bool = False) -> Any:
+    def then(self, callback: Callable[[Any], Any], on_error: Any = None, weak: bool = False) -> Any:
         """Call `callback(result_set)` when all members are known to be ready."""
         return self.on_ready.then(callback, on_error)
 
@@ -245,21 +207,15 @@ class ResultSet(ResultBase):
         """Whether the store fetches many results in one look; None for an empty set."""
         return self.results[0].supports_native_join if self.results else None
 
-    @property
+    @cached_property
     def app(self) -> Any:
         """The app of the members."""
-        if self._app is None:
-            self._app = self.results[0].app if self.results else get_current_app()
-        return self._app
-
-    @app.setter
-    def app(self, app: Any) -> None:
-        self._app = app
+        return self.results[0].app if self.results else get_current_app()
 
     @property
     def backend(self) -> Any:
         """The store of the members."""
-        return self.app.backend if self.app is not None else self.results[0].backend
+        return self.app.backend
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.results)
@@ -278,6 +234,57 @@ class ResultSet(ResultBase):
     def __repr__(self) -> str:
         return f'<{type(self).__name__}: [{", ".join(result.id for result in self.results)}]>'
 
-    def member_tuples(self) -> list[Any] | None:
-        """The members as data."""
-        return [result.as_tuple() for result in self.results]
+
+class GroupResult(ResultSet):
+    """The results of the group `id`; `parent` is the result of what came before it in a chain."""
+
+    def __init__(self, id: str | None = None, results: list[Any] | None = None, parent: Any = None,
+                 **kwargs: Any) -> None:
+        self.id = id
+        self.parent = parent
+        super().__init__(results if results is not None else [], **kwargs)
+
+    def save(self, backend: Any = None) -> Any:
+        """Keep the group in the store, so that `restore` finds it by its id."""
+        return (backend or self.app.backend).save_group(self.id, self)
+
+    def delete(self, backend: Any = None) -> None:
+        """Remove the saved group; the members' results stay."""
+        (backend or self.app.backend).delete_group(self.id)
+
+    @classmethod
+    def restore(cls, id: str, backend: Any = None, app: Any = None) -> GroupResult | None:
+        """The group that was saved under `id`, or None."""
+        bound = None if isinstance(cls.app, cached_property) else cls.app  # an app's own class knows its app
+        app = app_or_current(app if app is not None else bound)
+        return (backend or app.backend).restore_group(id)  # type: ignore[no-any-return]
+
+    @property
+    def children(self) -> list[Any]:
+        """The members."""
+        return self.results
+
+    def __reduce__(self) -> Any:
+        return self.__class__, self.__reduce_args__()
+
+    def __reduce_args__(self) -> tuple[Any, ...]:
+        return self.id, self.results
+
+    def __bool__(self) -> bool:
+        return bool(self.id or self.results)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, GroupResult):
+            return bool(other.id == self.id and other.results == self.results and other.parent == self.parent)
+        if isinstance(other, str):
+            return bool(other == self.id)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__}: {self.id} [{", ".join(result.id for result in self.results)}]>'

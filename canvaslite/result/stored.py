@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 from canvaslite.current import app_or_current
 
-__all__ = ('ResultBase', 'ResultTuple', 'result_from_tuple')
+__all__ = ('Callback', 'Meta', 'OnInterval', 'OnMessage', 'ResultBase', 'ResultTuple', 'result_from_tuple')
 
 ResultTuple = tuple[tuple[Any, Any], Any]
+#: What a store knows of a task.
+Meta = dict[str, Any]
+#: Arguments of `get`: called with an id and its value, with each state that arrives, and now and then.
+Callback = Callable[[str, Any], Any] | None
+OnMessage = Callable[[Meta], Any] | None
+OnInterval = Callable[[], Any] | None
 
 #: Each parent nests the stored form deeper by two, and serializers of all kinds give up at about a thousand.
 MAX_STORED_PARENTS = 200
@@ -23,6 +29,8 @@ class ResultBase:
     id: Any = None
     #: Result of what came before in a chain.
     parent: Any = None
+    #: The members of a set; None for a task.
+    results: Any = None
 
     def ancestors(self) -> Iterator[Any]:
         """The parent, its parent, and so on."""
@@ -35,16 +43,13 @@ class ResultBase:
         """The result with its parents (at most so many), as data."""
         stored: Any = None
         for node in reversed([self, *islice(self.ancestors(), parents)]):
-            stored = ((node.id, stored), node.member_tuples())
+            members = node.results
+            stored = ((node.id, stored), None if members is None else [member.as_tuple() for member in members])
         return stored  # type: ignore[no-any-return]
 
     def as_stored_tuple(self) -> ResultTuple:
         """`as_tuple` for a serializer: with no more parents than one can nest."""
         return self.as_tuple(MAX_STORED_PARENTS)
-
-    def member_tuples(self) -> list[ResultTuple] | None:
-        """The members of a group as data; None for a task."""
-        return None
 
 
 def result_from_tuple(stored: Any, app: Any = None) -> Any:

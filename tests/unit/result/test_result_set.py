@@ -135,7 +135,3 @@ def test_groups_are_values(app, stored, group):
 def test_forget_removes_the_results_of_the_members(group):
     group.forget()
     assert all(result.state == states.PENDING for result in group)
-
-
-def test_iterate_yields_values_as_they_come(group):
-    assert sorted(group.iterate()) == [0, 1, 2, 3]
