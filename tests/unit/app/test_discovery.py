@@ -106,6 +106,6 @@ def test_an_import_that_fails_in_a_discovered_module_is_an_error(monkeypatch: py
 
 def test_a_class_in_an_apps_module_stands_for_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path.cwd())
-    write('six/tasks.py')
-    write('six/apps.py')
-    assert [module.__name__ for module in autodiscover_tasks(['six.SixConfig'])] == ['six.tasks']
+    write('canvas_six/tasks.py')
+    write('canvas_six/apps.py')
+    assert [module.__name__ for module in autodiscover_tasks(['canvas_six.SixConfig'])] == ['canvas_six.tasks']
