@@ -1,8 +1,8 @@
 """Say what to run: signatures of tasks, and the canvases made of them.
 
-`signature` a task call; `stamping` headers that go with it; `members`, `steps` what canvases consist of and how ``|``
-composes them; `chain`, `group`, `chord`, `mapping` the canvases; `freezing`, `counting` what is fixed before a canvas
-runs. Celery's public names, and the private ones that its users are seen to import, are all here.
+`signatures` a task call; `stamping` headers that go with it; `members`, `parts`, `steps` what canvases consist of and
+how ``|`` composes them; `chains`, `groups`, `chords`, `mapping` the canvases; `freezing` what is fixed before one runs.
+Celery's public names, and the private ones that its users are seen to import, are all here.
 """
 
 from __future__ import annotations

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial as bind
 from typing import Any, ClassVar
 
-from canvaslite.canvas.freezing import CHAIN_OPTIONS, Freezing, bind_end, drive, freezing_steps, lay_out
-from canvaslite.canvas.representation import repr_steps
-from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
-from canvaslite.canvas.stamping import collect_stamps
+from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps, lay_out
+from canvaslite.canvas.parts import Canvas, name_module_once
+from canvaslite.canvas.signatures import Signature, given, maybe_signature
 from canvaslite.canvas.steps import fold_chain, is_signature
-from canvaslite.current import current_app
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.states import IGNORED, REJECTED
 from canvaslite.utils.functional import maybe_list
@@ -19,16 +17,20 @@ from canvaslite.wire import CHAIN
 
 __all__ = ('_chain', 'chain')
 
+#: Options of a chain that are not its first step's.
+_OWN_OPTIONS = frozenset({
+    'chain', 'chord', 'group_id', 'group_index', 'link', 'link_error', 'parent_id', 'reply_to', 'root_id', 'task_id',
+})
 
-@Signature.register_type(name='chain')
-class _chain(Signature):
+
+@Canvas.register_type(name='chain')
+class _chain(Canvas):
     """A chain with the steps as they are given: what `chain` and ``|`` make, and what comes over the wire."""
 
     KIND: ClassVar[str] = 'chain'
     PARTS: ClassVar[tuple[str, ...]] = ('tasks',)
+    STAMPED_AS: ClassVar[str] = 'chain'
 
-    #: Accepted for Celery's sake: steps always travel in the message's ``chain`` field.
-    _use_link: bool | None = None
     #: Prepared steps and their results, both last first, once frozen.
     _frozen: tuple[list[Any], list[Any]] | None = None
     #: So many of the first steps are held by canvases only, by this one alone or (`_shared`) by others too.
@@ -36,21 +38,12 @@ class _chain(Signature):
     _shared: bool = False
 
     def __init__(self, *tasks: Any, use_link: bool | None = None, **options: Any) -> None:
+        # `use_link` is accepted for Celery's sake: steps always travel in the message's ``chain`` field.
         if len(tasks) == 1 and _is_many(tasks[0]):
             tasks = tasks[0]
         app = options.get('app')
         super().__init__(CHAIN, (), {'tasks': [_as_step(task, app) for task in tasks]}, **options)
         self['subtask_type'] = 'chain'
-        if use_link is not None:
-            self._use_link = use_link
-
-    @classmethod
-    def from_dict(cls, d: Any, app: Any = None) -> Any:
-        """The chain that `d` describes."""
-        d = cls.revive_parts(d, app)
-        chain = cls(d['kwargs']['tasks'], app=app, **d['options'])
-        chain.update((key, d[key]) for key in ('args', 'immutable') if d.get(key))
-        return chain
 
     @classmethod
     def of_steps(cls, steps: list[Any], app: Any, owned: int, shared: bool) -> Any:
@@ -97,7 +90,7 @@ class _chain(Signature):
         steps = [step.clone() for step in self['kwargs']['tasks']]
         if not steps:
             return steps
-        options = {name: value for name, value in self['options'].items() if name not in CHAIN_OPTIONS}
+        options = {name: value for name, value in self['options'].items() if name not in _OWN_OPTIONS}
         if options:
             steps[0]['options'].update(options)
         if self['args']:
@@ -111,24 +104,15 @@ class _chain(Signature):
                 step.link_error_of_chain(maybe_signature(errback, clone=True))
         return steps
 
-    def steps_in_place(self) -> list[Any]:
-        """Its steps, to be frozen; the first has taken the chain's own arguments."""
-        return self.tasks
-
     def with_steps(self, steps: list[Any]) -> Any:
         """A chain like this one with other steps."""
         chain = type(self)(steps, app=self._app)
         chain.update((key, value) for key, value in self.items() if key != 'kwargs')
         return chain
 
-    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
-        """The keyword arguments, with copies of the steps."""
-        return {**self['kwargs'], 'tasks': [copy(step) for step in self['kwargs']['tasks']]}
-
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
         """A copy of the chain and its steps, with partial arguments and options added."""
         copy = super().clone(args, kwargs, **opts)
-        copy._use_link = self._use_link
         copy._owned = len(copy['kwargs']['tasks'])
         return copy
 
@@ -160,19 +144,16 @@ class _chain(Signature):
         else:
             steps = self._lay_out((*args, *self['args']), kwargs, self['kwargs']['tasks'], link_error,
                                   app or self.app, True)
-            results = drive(freezing_steps(steps, root_id, {'_id': task_id, 'group_id': group_id, 'chord': chord,
-                                                            'group_index': group_index}))
+            results = drive(freezing_steps(steps, root_id, _id=task_id, group_id=group_id, chord=chord,
+                                           group_index=group_index))
         if not results:
             return None
         if link:
             steps[0].extend_list_option('link', link)
-        return self._send(steps, results, {**options, 'producer': producer, 'parent_id': parent_id})
-
-    def _send(self, steps: list[Any], results: list[Any], options: dict[str, Any]) -> Any:
         *rest, first = steps
         # What followed the chain itself comes after its own steps: both lists have the next step last.
-        options['chain'] = [*(options.get('chain') or ()), *rest]
-        result = first.apply_async(**{name: value for name, value in options.items() if value is not None})
+        options.update(producer=producer, parent_id=parent_id, chain=[*(options.get('chain') or ()), *rest])
+        result = first.apply_async(**given(options))
         return results[0] if rest else result
 
     def prepare_steps(self, args: Any, kwargs: Any, tasks: Any, root_id: str | None = None,
@@ -186,8 +167,8 @@ class _chain(Signature):
         `clone` the signatures themselves are frozen.
         """
         steps = self._lay_out(args, kwargs if clone else None, tasks, link_error, app or self.app, clone, from_dict)
-        results = drive(freezing_steps(steps, root_id, {'_id': last_task_id, 'group_id': group_id,
-                                                        'chord': chord_body, 'group_index': group_index}))
+        results = drive(freezing_steps(steps, root_id, _id=last_task_id, group_id=group_id, chord=chord_body,
+                                       group_index=group_index))
         self.id = results[0].id if results else last_task_id
         return steps, results
 
@@ -204,25 +185,16 @@ class _chain(Signature):
             step._disposable = rebuild and step.KIND != 'task'
         return steps
 
-    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
-        """Fix the ids of all steps; `_id` and the chord are the last one's. Returns the result of the last step."""
-        return drive(self.freezing(_id, group_id, chord, root_id, parent_id, group_index))
-
-    def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-                 root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
+    def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_end: Any) -> Freezing:
         """`freeze`, to be driven."""
         steps = self._lay_out(self['args'], None, self.tasks, None, self.app, False)
-        results = yield from freezing_steps(steps, root_id, {'_id': _id, 'group_id': group_id, 'chord': chord,
-                                                             'group_index': group_index})
+        results = yield from freezing_steps(steps, root_id, **of_end)
         self._frozen = steps, results
-        self.id = results[0].id if results else _id
+        self.id = results[0].id if results else of_end.get('_id')
         self['args'] = ()  # the first step has them
         if self._disposable:
             self['kwargs']['tasks'] = steps[::-1]
         return results[0] if results else None
-
-    _freeze = freeze
 
     def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
         """Add partial arguments for its first step, in place."""
@@ -232,20 +204,17 @@ class _chain(Signature):
         if kwargs and self['kwargs']['tasks']:
             self.tasks[0].accept_partial(None, kwargs)
 
-    def link_error_of_chain(self, errback: Any) -> None:
-        """Run `errback` when one of its steps fails."""
-        self.append_to_list_option('link_error', errback)
-
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run all steps in this process; returns the `EagerResult` of the last."""
         options = {**self['options'], **options}
         link, task_id = options.pop('link', None), options.pop('task_id', None)
         steps = lay_out(self['kwargs']['tasks'], bind(Signature.from_dict, app=self._app), copy=True, split=False)[::-1]
         if link and steps:
-            steps[-1].link_when_applied(link)
+            last = steps[-1].body if steps[-1].KIND == 'chord' else steps[-1]
+            last.extend_list_option('link', link)
         if task_id and steps and steps[-1].KIND == 'task':
             steps[-1].id = task_id
-        last: Any = None
+        last = None
         for step in steps:
             given = ((*(args or ()), *self['args']), kwargs) if last is None else ((_value_of(last),), None)
             result = step.apply(*given, **options)
@@ -254,33 +223,11 @@ class _chain(Signature):
                 break
         return last
 
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Stamp its steps and what is linked to it, in place; returns itself."""
-        said = (visitor.on_chain_start(self, **headers) or {}) if visitor is not None else None
-        headers = collect_stamps(headers, said, self['options'], append_stamps)
-        self.stamp_links(visitor, append_stamps, **headers)
-        for step in self.tasks:
-            step.stamp(visitor, append_stamps, **headers)
-        if visitor is not None:
-            visitor.on_chain_end(self, **headers)
-        return self
-
-    @property
-    def app(self) -> Any:
-        """Its own app, else that of its first step, else the current one."""
-        return self.own_app() or current_app
-
-    @app.setter
-    def app(self, app: Any) -> None:
-        self._app = app
-
-    def own_app(self) -> Any:
-        """The app that it or its first step is bound to, or None."""
-        steps = self['kwargs']['tasks']
-        return self._app or (own_app(steps[0]) if steps else None)
-
     def __repr__(self) -> str:
-        return repr_steps(self)
+        steps = self['kwargs']['tasks']
+        if not steps:
+            return f'<{type(self).__name__}@{id(self):#x}: empty>'
+        return name_module_once(steps[0], ' | '.join(map(repr, steps)))
 
 
 class chain(_chain):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from canvaslite.canvas.copying import copy_options
-from canvaslite.canvas.counting import count_parts
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers
-from canvaslite.canvas.representation import repr_chord
-from canvaslite.canvas.signatures import Signature, maybe_signature, own_app, signature
+from canvaslite.canvas.parts import Canvas, name_module_once
+from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.stamping import collect_stamps
 from canvaslite.canvas.steps import is_signature, unroll_groups
 from canvaslite.current import current_app
@@ -23,7 +21,7 @@ from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import CHORD
 
-__all__ = ('_chord', 'chord')
+__all__ = ('_chord', 'chord', 'count_parts')
 
 #: What `_chord` itself has in its keyword arguments; anything else there is the header's.
 _PARTS = frozenset({'header', 'body', 'kwargs'})
@@ -32,8 +30,8 @@ _PARTS = frozenset({'header', 'body', 'kwargs'})
 _NOT_FOR_BODY = frozenset({'add_to_parent', 'link', 'link_error', 'parent_id', 'producer', 'task_id'})
 
 
-@Signature.register_type(name='chord')
-class _chord(Signature):
+@Canvas.register_type(name='chord')
+class _chord(Canvas):
     """Tasks side by side (the header), and one that runs when all of them have succeeded, with the list of values.
 
     `header` is a group, or an iterable of signatures, which a generator may be; a chain or another group given as the
@@ -42,17 +40,18 @@ class _chord(Signature):
 
     KIND: ClassVar[str] = 'chord'
     PARTS: ClassVar[tuple[str, ...]] = ('header', 'body')
+    STAMPED_AS: ClassVar[str] = 'chord_header'
 
-    #: Results of the header and of the body, once a disposable chord is frozen.
-    _frozen: tuple[Any, Any] | None = None
+    #: What runs last, or None.
+    body = Entry('body', 'kwargs')
+
     #: The header's members are held by canvases only, by this one alone or (`_shared`) by others too.
     _owned: bool = False
     _shared: bool = False
 
     def __init__(self, header: Any, body: Any = None, task: str = CHORD, args: Any = None, kwargs: Any = None,
                  app: Any = None, **options: Any) -> None:
-        parts = {**(kwargs or {'kwargs': {}}), 'header': _as_header(header, app),
-                 'body': maybe_signature(body, app=app)}
+        parts = {**(kwargs or {'kwargs': {}}), 'header': _as_header(header, app), 'body': maybe_signature(body, app)}
         super().__init__(task, args, parts, app=app, **options)
         self['subtask_type'] = 'chord'
 
@@ -80,15 +79,6 @@ class _chord(Signature):
         self['kwargs']['header'] = header
         self._owned = self._shared = False
 
-    @property
-    def body(self) -> Any:
-        """What runs last, or None."""
-        return self['kwargs'].get('body')
-
-    @body.setter
-    def body(self, body: Any) -> None:
-        self['kwargs']['body'] = body
-
     # --- copies -------------------------------------------------------------------------------------------------
 
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
@@ -96,15 +86,6 @@ class _chord(Signature):
         copy = super().clone(args, kwargs, **opts)
         copy._owned = True
         return copy
-
-    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
-        """The keyword arguments, with copies of the header's members and of the body."""
-        parts = dict(self['kwargs'])
-        header = parts['header']
-        parts['header'] = copy(header) if is_signature(header) else [copy(member) for member in header]
-        if 'body' in parts:
-            parts['body'] = copy(parts['body'])
-        return parts
 
     def with_body(self, body: Any, keep_header: bool = False) -> Any:
         """A chord like this one with another body.
@@ -135,6 +116,10 @@ class _chord(Signature):
             header._disposable = self._disposable
         return header
 
+    def members(self) -> Any:
+        """The header's tasks, for a change in place."""
+        return self.header_group().tasks
+
     # --- running ------------------------------------------------------------------------------------------------
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
@@ -152,18 +137,19 @@ class _chord(Signature):
         kwargs = dict(kwargs or {})
         body = kwargs.pop('body', None) or self.body
         args, kwargs = self._partials(args, kwargs)
-        callbacks: dict[str, Any] = {name: options.pop(name) for name in ('link', 'link_error') if name in options}
-        delay = {name: options.pop(name) for name in ('countdown', 'eta') if options.get(name) is not None}
+        delay = given({name: options.pop(name, None) for name in ('countdown', 'eta')})
         if not self._disposable or body is not self.body:
             body = maybe_signature(body, app=self._app).clone()
-        body['options'] = body._merge_options(body['options'], _options_for_body(options))
-        app = self._app_for(body)
+        _add_options(body, options)
+        app = own_app(self) or own_app(body) or current_app
+        merged = {'task_id': None, **self['options'], **options}
         if app.conf.task_always_eager:
-            body = _link_to_body(body, {**self['options'], **callbacks})
             with allow_join_result():
-                return self.apply(args, kwargs, body=body, task_id=task_id, **options)
-        return self.run(self._header_to_run(app), body, args, **self._run_options(
-            task_id, kwargs, producer, delay, {**self['options'], **options, **callbacks}))
+                return self.apply(args, kwargs, body=_link_to_body(body, merged), task_id=task_id)
+        for name in ('countdown', 'eta'):
+            merged.pop(name, None)  # of `run` these are the pauses between two looks at an unfinished header
+        merged.update(given({'task_id': task_id, 'header_delay': delay or None, 'producer': producer}))
+        return self.run(self._header_to_run(app), body, args, kwargs=kwargs, **merged)
 
     def _header_to_run(self, app: Any) -> Any:
         header = self['kwargs']['header']
@@ -174,16 +160,6 @@ class _chord(Signature):
         run._disposable = True
         return run
 
-    def _run_options(self, task_id: str | None, kwargs: dict[str, Any], producer: Any, delay: dict[str, Any],
-                     merged: dict[str, Any]) -> dict[str, Any]:
-        own_id = merged.pop('task_id', None)
-        for name in ('countdown', 'eta'):
-            merged.pop(name, None)  # of `run` these are the pauses between two looks at an unfinished header
-        given = {'header_delay': delay} if delay else {}
-        if producer is not None:
-            merged['producer'] = producer
-        return {**merged, **given, 'task_id': own_id if task_id is None else task_id, 'kwargs': kwargs}
-
     def run(self, header: Any, body: Any, partial_args: Any, app: Any = None, interval: float | None = None,
             countdown: float = 1, max_retries: int | None = None, eager: bool = False, task_id: str | None = None,
             kwargs: Any = None, header_delay: Any = None, producer: Any = None, **options: Any) -> Any:
@@ -191,32 +167,29 @@ class _chord(Signature):
 
         `interval`, `countdown` and `max_retries` say how a store that cannot count looks for the end of the header.
         """
-        app = app or self._app_for(body)
+        app = app or own_app(self) or own_app(body) or current_app
         options = {**self['options'], **options}
         delay = {name: options.pop(name, None) for name in ('countdown', 'eta')}
         delay.update(header_delay or {})
         body = _unwrap(_link_to_body(body, options))
         options.pop('task_id', None)
-        body['options'] = body._merge_options(body['options'], _options_for_body(options))
-        group_id = header.id or uuid()
-        header.id = group_id
+        _add_options(body, options)
+        group_id = header.id = header.id or uuid()
         root_id = body['options'].get('root_id')
-        _ready_to_run(header)
-        _ready_to_run(body)
+        header._disposable = body._disposable = True
         # A body that is part of another chord is counted there: its end is, where it is a canvas.
         outer = {name: body['options'][name] for name in ('chord', 'group_index') if name in body['options']}
         result = body.freeze(task_id or uuid(), group_id=body['options'].get('group_id') or group_id, root_id=root_id,
                              **outer)
-        header_args = header._freeze_group_tasks(group_id=group_id, chord=body, root_id=root_id)
+        header_args = drive(header.freezing_all(group_id, body, root_id))
         if header['kwargs']['tasks']:
             body['chord_size'] = count_parts(header)
             app.backend.apply_chord(header_args, body, interval=interval, countdown=countdown, max_retries=max_retries)
             # What follows the chord, and the outer chord, are the body's.
-            options = {name: value for name, value in {**options, **delay, 'producer': producer}.items()
-                       if value is not None and name not in ('chain', 'chord')}
-            header_result = header.apply_async(partial_args, kwargs, task_id=group_id, **options)
+            options.update(delay, producer=producer, chain=None, chord=None)
+            header_result = header.apply_async(partial_args, kwargs, task_id=group_id, **given(options))
         else:
-            body.apply_async(([],), **({} if producer is None else {'producer': producer}))
+            body.apply_async(([],), **given({'producer': producer}))
             header_result = app.GroupResult(*header_args)
         first_ancestor(result).parent = header_result
         return result
@@ -227,12 +200,9 @@ class _chord(Signature):
         if body is None:
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
         args, kwargs = self._partials(args, kwargs)
-        header = self['kwargs']['header']
-        header = header.clone() if is_signature(header) else group(_copy_header(header), app=self.app)
-        members = header.apply(args, kwargs)
+        members = self._header_to_run(self.app).apply(args, kwargs)
         with allow_join_result():
-            values = members.get(propagate=propagate)
-        return body.apply(args=(values,))
+            return body.apply(args=(members.get(propagate=propagate),))
 
     def _partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Arguments for each task of the header."""
@@ -252,44 +222,27 @@ class _chord(Signature):
 
     # --- freezing, counting -------------------------------------------------------------------------------------
 
-    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
-        """Fix the ids of the header and the body; returns the result of the body (None without one).
-
-        `_id`, the group and the outer chord are the body's.
-        """
-        return drive(self.freezing(_id, group_id, chord, root_id, parent_id, group_index))
-
-    def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-                 root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
-        """`freeze`, to be driven."""
+    def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_body: Any) -> Freezing:
+        """`freeze`, to be driven; the result is None without a body."""
         own = self._disposable
         header = self.header_group()
         if own:
             header._disposable = True
             self.body = _unwrap(self.body)
         body = self.body
-        header_id, header_results = yield header.freezing_all(None, None if own else body, root_id, parent_id)
-        self.id = header_id
+        self.id, header_results = yield header.freezing_all(None, None if own else body, root_id, parent_id)
         if own:
             for member in header['kwargs']['tasks']:
                 bind_end(member, None, None)  # each would carry the body, which the chord has already
         if body is None:
             return None
-        of_body = {'_id': _id, 'root_id': root_id, 'chord': chord, 'group_id': group_id, 'group_index': group_index}
-        if body.KIND == 'task':
-            result = body.freeze(**of_body)
-        else:
+        if body.PARTS:
             body._disposable = body._disposable or own
-            result = yield body.freezing(**of_body)
-        first_ancestor(result).parent = self.app.GroupResult(header_id, header_results)
+            result = yield body.freezing(root_id=root_id, **of_body)
+        else:
+            result = body.freeze(root_id=root_id, **of_body)
+        first_ancestor(result).parent = self.app.GroupResult(self.id, header_results)
         return result
-
-    _freeze = freeze
-
-    @classmethod
-    def _descend(cls, sig_obj: Any) -> int:
-        return count_parts(sig_obj)
 
     def __length_hint__(self) -> int:
         """How many tasks must end before the body runs."""
@@ -302,10 +255,6 @@ class _chord(Signature):
         """Run `callback` with the body's result when the body succeeds."""
         self.body.link(callback)
         return callback
-
-    def link_when_applied(self, callbacks: Any) -> None:
-        """Run what is linked to a chain that ends here, when the body has run in this process."""
-        self.body.extend_list_option('link', callbacks)
 
     def link_error(self, errback: Any) -> Any:
         """Run `errback` when the chord fails.
@@ -339,44 +288,22 @@ class _chord(Signature):
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Stamp the header's tasks, the body, and what is linked to the chord, in place; returns itself."""
-        said = (visitor.on_chord_header_start(self, **headers) or {}) if visitor is not None else None
-        headers = collect_stamps(headers, said, self['options'], append_stamps)
-        self.stamp_links(visitor, append_stamps, **headers)
-        members = self.header_group().tasks
-        for place, member in enumerate(members):
-            members[place] = member = maybe_signature(member, app=self._app)
-            member.stamp(visitor, append_stamps, **headers)
-        if visitor is not None:
-            visitor.on_chord_header_end(self, **headers)
+        headers = self.stamp_members(visitor, append_stamps, headers)
         if self.body is not None:
             if visitor is not None:
-                headers = collect_stamps(headers, visitor.on_chord_body(self, **headers) or {}, self['options'],
-                                         append_stamps)
+                said = visitor.on_chord_body(self, **headers) or {}
+                headers = collect_stamps(headers, said, self['options'], append_stamps)
             self.body.stamp(visitor, append_stamps, **headers)
         return self
 
-    # --- the rest -----------------------------------------------------------------------------------------------
-
-    @property
-    def app(self) -> Any:
-        """Its own app, else that of its first task or of its body, else the current one."""
-        return self._app_for(self.body)
-
-    @app.setter
-    def app(self, app: Any) -> None:
-        self._app = app
-
-    def _app_for(self, body: Any) -> Any:
-        return self.own_app() or own_app(body) or current_app
-
-    def own_app(self) -> Any:
-        """The app that it, its first task or its body is bound to, or None."""
-        header = self['kwargs']['header']
-        members = header['kwargs']['tasks'] if is_signature(header) else header
-        return self._app or (own_app(members[0]) if members else None) or own_app(self.body)
-
     def __repr__(self) -> str:
-        return repr_chord(self)
+        header, body = self['kwargs']['header'], self.body
+        if not body:
+            return f'<chord without body: {header!r}>'
+        if body.KIND != 'chain' or not body['kwargs']['tasks']:
+            return '%' + name_module_once(body, body.reprcall(header))
+        first, *rest = body['kwargs']['tasks']
+        return name_module_once(first, f'%({" | ".join([first.reprcall(header), *map(repr, rest)])})')
 
 
 #: The public name; `_chord` is the one to use where an argument is called ``chord``.
@@ -397,15 +324,10 @@ def _copy_header(header: Any) -> Any:
     return header.clone() if is_signature(header) else [member.clone() for member in header]
 
 
-def _options_for_body(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a chord that are the body's."""
-    return {name: value for name, value in options.items() if name not in _NOT_FOR_BODY}
-
-
-def _ready_to_run(sig: Any) -> None:
-    """Let a canvas that will not be used again be frozen and sent without more copies."""
-    if sig.KIND != 'task':
-        sig._disposable = True
+def _add_options(body: Any, options: dict[str, Any]) -> None:
+    """Give a chord's body the options of the chord that are the body's too."""
+    of_body = {name: value for name, value in options.items() if name not in _NOT_FOR_BODY}
+    body['options'] = body._merge_options(body['options'], of_body)
 
 
 def _unwrap(body: Any) -> Any:
@@ -454,3 +376,31 @@ def _link_error_to_members(sig: Any, errback: Any, has_own: bool = True) -> None
     else:
         for member in sig['kwargs']['tasks']:
             _link_error_to_members(member, errback, has_own=False)
+
+
+def count_parts(sig: Any) -> int:
+    """Number of tasks that end `sig`.
+
+    One for a task; for a group all that end its members; for a chain those that end its last step that has any; for a
+    chord those that end its body. A list counts its elements.
+    """
+    total = 0
+    pending = [sig]
+    while pending:
+        sig = pending.pop()
+        if isinstance(sig, dict) and not is_signature(sig):
+            sig = Signature.from_dict(sig)
+        if is_signature(sig) and sig.KIND == 'chunks':
+            sig = sig.group()
+        if not is_signature(sig):
+            total += len(sig)
+        elif sig.KIND == 'group':
+            members = sig['kwargs']['tasks']
+            pending.extend(members['kwargs']['tasks'] if is_signature(members) else members)
+        elif sig.KIND == 'chain':
+            total += next(filter(None, map(count_parts, reversed(sig['kwargs']['tasks']))), 0)
+        elif sig.KIND == 'chord':
+            pending.append(sig.body)
+        else:
+            total += 1
+    return total

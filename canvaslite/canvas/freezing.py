@@ -20,11 +20,6 @@ __all__ = ('Freezing', 'drive', 'lay_out', 'freezing_steps', 'freezing_members',
 
 Freezing = Generator[Any, Any, Any]
 
-#: Options of a chain that are not its first step's.
-CHAIN_OPTIONS = frozenset({
-    'chain', 'chord', 'group_id', 'group_index', 'link', 'link_error', 'parent_id', 'reply_to', 'root_id', 'task_id',
-})
-
 
 def lay_out(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, split: bool) -> list[Any]:
     """The steps of a chain as they travel, the last one first.
@@ -50,7 +45,7 @@ def _spread(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, spli
         step, copy_it = pending.pop()
         step = unroll_groups(step if is_signature(step) else revive(step))
         if step.KIND == 'chain':
-            steps = step.unchain_tasks() if copy_it else step.steps_in_place()
+            steps = step.unchain_tasks() if copy_it else step.tasks
             pending.extend((task, False) for task in reversed(steps))
         elif is_empty_group(step):
             empty = step.clone() if copy_it else step
@@ -110,16 +105,16 @@ def drive(freezing: Freezing) -> Any:
     return result
 
 
-def freezing_steps(reversed_steps: list[Any], root_id: str | None, of_last: dict[str, Any]) -> Freezing:
+def freezing_steps(reversed_steps: list[Any], root_id: str | None, **of_end: Any) -> Freezing:
     """Freeze the steps that `lay_out` made; their results, in the same order, each with its parent.
 
-    `of_last` are arguments of `freeze` for the last step: the chain ends where it ends.
+    `of_end` are arguments of `freeze` for the last step: the chain ends where it ends.
     """
     results: list[Any] = []
     for step in reversed_steps:
-        options = {} if results else of_last
-        results.append(step.freeze(root_id=root_id, **options) if step.KIND == 'task'
-                       else (yield step.freezing(root_id=root_id, **options)))
+        results.append(step.freeze(root_id=root_id, **of_end) if step.KIND == 'task'
+                       else (yield step.freezing(root_id=root_id, **of_end)))
+        of_end = {}
     for result, before in pairwise(results):
         first_ancestor(result).parent = before
     return results

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial as bind
 from typing import Any, ClassVar
@@ -11,20 +12,17 @@ from kombu.utils.functional import fxrange
 
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, flatten_members, freezing_members
 from canvaslite.canvas.members import as_members
-from canvaslite.canvas.representation import repr_group
-from canvaslite.canvas.sending import send_members
-from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
-from canvaslite.canvas.stamping import collect_stamps
+from canvaslite.canvas.parts import Canvas, name_module_once
+from canvaslite.canvas.signatures import Entry, Signature, maybe_signature
 from canvaslite.canvas.steps import is_signature, make_chord
-from canvaslite.current import current_app
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import GROUP
 
 __all__ = ('group',)
 
 
-@Signature.register_type()
-class group(Signature):
+@Canvas.register_type()
+class group(Canvas):
     """Tasks that run side by side; its value is the list of theirs, in order.
 
     `tasks` are signatures, or one iterable of them; a generator is not touched before its members are needed. A group
@@ -33,44 +31,23 @@ class group(Signature):
 
     KIND: ClassVar[str] = 'group'
     PARTS: ClassVar[tuple[str, ...]] = ('tasks',)
+    STAMPED_AS: ClassVar[str] = 'group'
+
+    #: Its members.
+    tasks = Entry('tasks', 'kwargs')
 
     #: Results of the members, once a disposable group is frozen.
     _frozen: list[Any] | None = None
 
     def __init__(self, *tasks: Any, **options: Any) -> None:
-        members: Any = tasks
-        if len(tasks) == 1:
-            members = tasks[0]
-            if is_signature(members):
-                members = members.tasks if members.KIND == 'group' else [members.clone()]
-            elif isinstance(members, dict):
-                members = [maybe_signature(members, app=options.get('app'))]
-        if not (len(tasks) == 1 and is_signature(tasks[0])):
-            members = as_members(members)
+        members: Any = tasks[0] if len(tasks) == 1 else tasks
+        if is_signature(members):
+            members = members.tasks if members.KIND == 'group' else [members.clone()]
+        else:
+            members = as_members([maybe_signature(members, app=options.get('app'))]
+                                 if isinstance(members, dict) else members)
         super().__init__(GROUP, (), {'tasks': members}, **options)
         self['subtask_type'] = 'group'
-
-    @classmethod
-    def from_dict(cls, d: Any, app: Any = None) -> Any:
-        """The group that `d` describes."""
-        d = cls.revive_parts(d, app)
-        group = cls(d['kwargs']['tasks'], app=app, **d['options'])
-        group['kwargs'] = {**d['kwargs'], 'tasks': group['kwargs']['tasks']}
-        group.update((key, d[key]) for key in ('args', 'immutable') if d.get(key))
-        return group
-
-    @property
-    def tasks(self) -> Any:
-        """Its members."""
-        return self['kwargs']['tasks']
-
-    @tasks.setter
-    def tasks(self, members: Any) -> None:
-        self['kwargs']['tasks'] = members
-
-    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
-        """The keyword arguments, with copies of the members."""
-        return {**self['kwargs'], 'tasks': [copy(member) for member in self['kwargs']['tasks']]}
 
     def __call__(self, *partial_args: Any, **options: Any) -> Any:
         """Send it, with partial arguments for each member."""
@@ -108,24 +85,22 @@ class group(Signature):
         if not self['kwargs']['tasks']:
             return self.clone().freeze()
         options, group_id, root_id = self._freeze_gid(options)
-        members, results = self._take_members(group_id, root_id)
+        members, results = self['kwargs']['tasks'], self._frozen
+        if not self._disposable or results is None:
+            members = self._flat_members(copy=not self._disposable)
+            results = drive(freezing_members(members, True, group_id=group_id, root_id=root_id))
         args, kwargs = self._own_partials(args, kwargs)
         burst: AbstractContextManager[Any] = app.publisher.burst() if producer is None else nullcontext(producer)
         with burst as producer:
-            send_members(members, producer, {**options, 'args': args, 'kwargs': kwargs})
+            _send_members(members, producer, {**options, 'args': args, 'kwargs': kwargs})
         result = app.GroupResult(group_id, results)
         parent = app.current_worker_task
         if add_to_parent and parent:
             parent.add_trail(result)
         return result
 
-    def _take_members(self, group_id: str, root_id: str | None) -> tuple[list[Any], list[Any]]:
-        """Frozen members to be sent, and their results."""
-        if self._disposable and self._frozen is not None:
-            return self['kwargs']['tasks'], self._frozen
-        members = flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app),
-                                  copy=not self._disposable)
-        return members, drive(freezing_members(members, True, group_id=group_id, root_id=root_id))
+    def _flat_members(self, copy: bool) -> list[Any]:
+        return flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app), copy)
 
     def _lead_chain(self, args: Any, kwargs: Any, producer: Any, options: dict[str, Any]) -> Any:
         """Send it with what follows run once, on the list of all values (Celery sends it with each member)."""
@@ -140,9 +115,8 @@ class group(Signature):
             return self.clone().freeze()
         options, group_id, _ = self._freeze_gid(options)
         args, kwargs = self._own_partials(args, kwargs)
-        members = flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app), copy=True)
         return self.app.GroupResult(group_id, [member.apply(args=args, kwargs=kwargs, **options)
-                                               for member in members])
+                                               for member in self._flat_members(copy=True)])
 
     def _own_partials(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         own = self['kwargs']
@@ -155,16 +129,6 @@ class group(Signature):
         self['args'] = (*(args or ()), *(self['args'] or ()))
         self['kwargs'] = {**(kwargs or {}), **self['kwargs']}
 
-    def _prepared(self, tasks: Any, partial_args: Any, group_id: str | None, root_id: str | None, app: Any,
-                  *, freeze: bool = True) -> Iterator[tuple[Any, Any, str | None]]:
-        """Copies of the members, flat, with their results (None unless `freeze`) and the group's id."""
-        members = flatten_members(tasks, bind(Signature.from_dict, app=app), copy=True)
-        for index, member in enumerate(members):
-            if partial_args:
-                member.accept_partial(partial_args)
-            yield (member, member.freeze(group_id=group_id, root_id=root_id, group_index=index) if freeze else None,
-                   group_id)
-
     # --- freezing -----------------------------------------------------------------------------------------------
 
     def _freeze_gid(self, options: dict[str, Any]) -> tuple[dict[str, Any], str, str | None]:
@@ -174,15 +138,8 @@ class group(Signature):
         options.pop('group_index', None)  # its own place in a group, not that of its members
         return options, group_id, options.get('root_id')
 
-    def _freeze_group_tasks(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-                            root_id: str | None = None, parent_id: str | None = None,
-                            group_index: int | None = None) -> tuple[str, list[Any]]:
-        """Fix the ids of the group and its members; returns its id and their results."""
-        frozen: tuple[str, list[Any]] = drive(self.freezing_all(group_id, chord, root_id, parent_id, group_index))
-        return frozen
-
-    def freezing_all(self, group_id: str | None, chord: Any, root_id: str | None, parent_id: str | None,
-                     group_index: int | None = None) -> Freezing:
+    def freezing_all(self, group_id: str | None, chord: Any, root_id: str | None,
+                     parent_id: str | None = None, group_index: int | None = None) -> Freezing:
         """Fix the ids of the group and its members, to be driven; returns its id and their results."""
         options = self['options']
         own_id = options['task_id'] = options.get('task_id') or uuid()
@@ -200,8 +157,7 @@ class group(Signature):
         # As Celery does, also where nothing is known: the group's options are its members' when it is sent.
         root_id = options.setdefault('root_id', root_id)
         parent_id = options.setdefault('parent_id', parent_id)
-        members = flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app),
-                                  copy=not self._disposable)
+        members = self._flat_members(copy=not self._disposable)
         results = yield from freezing_members(members, self._disposable, group_id=group_id, chord=chord,
                                               root_id=root_id, parent_id=parent_id)
         self['kwargs']['tasks'] = members
@@ -209,31 +165,16 @@ class group(Signature):
             self._frozen = results
         return own_id, results
 
-    def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-               root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
-        """Fix the ids of all members; returns a `GroupResult`."""
-        return drive(self.freezing(_id, group_id, chord, root_id, parent_id, group_index))
-
-    def freezing(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
-                 root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Freezing:
+    def freezing(self, chord: Any = None, group_id: str | None = None, root_id: str | None = None,
+                 parent_id: str | None = None, group_index: int | None = None, _id: str | None = None) -> Freezing:
         """`freeze`, to be driven."""
         if chord is not None and self._disposable:
-            self._wrap_chords()
+            # It ends a part of another chord. A Celery worker that sends it tells a chord in it, but not a chain, that
+            # its body belongs to this group, and the other chord would never be complete: make it a chain of one.
+            self.tasks = [self.TYPES['chain'](member, app=self._app)
+                          if is_signature(member) and member.KIND == 'chord' else member for member in self.tasks]
         own_id, results = yield from self.freezing_all(group_id, chord, root_id, parent_id, group_index)
         return self.app.GroupResult(own_id, results)
-
-    _freeze = freeze
-
-    def _wrap_chords(self) -> None:
-        """Make each chord among the members a chain of one.
-
-        The group ends a part of another chord. A Celery worker that sends such a group tells a chord in it, but not
-        a chain, that its body belongs to this group; and the other chord would never be complete.
-        """
-        chain_of = self.TYPES['chain']
-        self['kwargs']['tasks'] = [chain_of(member, app=self._app)
-                                   if is_signature(member) and member.KIND == 'chord' else member
-                                   for member in self['kwargs']['tasks']]
 
     # --- links, stamps ------------------------------------------------------------------------------------------
 
@@ -251,38 +192,41 @@ class group(Signature):
         errback = maybe_signature(errback)
         return tuple(member.link_error(errback.clone()) for member in self.tasks)
 
-    def link_error_of_chain(self, errback: Any) -> None:
-        """Run `errback`, linked to a chain with this step, for each member that fails."""
-        self.link_error(errback)
-
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Stamp its members and what is linked to it, in place; returns itself."""
-        said = (visitor.on_group_start(self, **headers) or {}) if visitor is not None else None
-        headers = collect_stamps(headers, said, self['options'], append_stamps)
-        self.stamp_links(visitor, append_stamps, **headers)
-        members = self.tasks
-        for place, member in enumerate(members):
-            members[place] = member = maybe_signature(member, app=self._app)
-            member.stamp(visitor, append_stamps, **headers)
-        if visitor is not None:
-            visitor.on_group_end(self, **headers)
-        return self
-
-    # --- the rest -----------------------------------------------------------------------------------------------
-
-    @property
-    def app(self) -> Any:
-        """Its own app, else that of its first member, else the current one."""
-        return self.own_app() or current_app
-
-    @app.setter
-    def app(self, app: Any) -> None:
-        self._app = app
-
-    def own_app(self) -> Any:
-        """The app that it or its first member is bound to, or None."""
-        members = self['kwargs']['tasks']
-        return self._app or (own_app(members[0]) if members else None)
-
     def __repr__(self) -> str:
-        return repr_group(self)
+        members = self.tasks
+        return name_module_once(members[0], f'group({members!r})') if members else 'group(<empty>)'
+
+
+class _Sending(threading.local):
+    """What this thread sends: by which producer, and what it has still to send."""
+
+    def __init__(self) -> None:
+        self.producer: Any = None
+        self.waiting: deque[tuple[Any, dict[str, Any]]] = deque()
+
+
+_sending = _Sending()
+
+
+def _send_members(members: list[Any], producer: Any, options: dict[str, Any]) -> None:
+    """Send the members of a group, which are frozen and not used otherwise, in order.
+
+    Inside another canvas that the same producer sends, the canvases among them and what follows those wait until that
+    canvas has returned: canvases may be nested as deep as they like, and when the outermost is sent, all are.
+    """
+    options = {**options, 'producer': producer, 'add_to_parent': False}
+    first = next((place for place, member in enumerate(members) if member.KIND != 'task'), len(members))
+    for member in members[:first]:
+        member.apply_async(**options)
+    waiting = deque((member, options) for member in members[first:])
+    if _sending.producer is producer:
+        _sending.waiting.extendleft(reversed(waiting))
+        return
+    before = _sending.producer, _sending.waiting
+    _sending.producer, _sending.waiting = producer, waiting
+    try:
+        while waiting:
+            member, options = waiting.popleft()
+            member.apply_async(**options)
+    finally:
+        _sending.producer, _sending.waiting = before

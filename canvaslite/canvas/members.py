@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import UserList
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 __all__ = ('LazyMembers', 'as_members', 'count_at_most', 'maybe_unroll_group')
 
 
-class LazyMembers(list[Any]):
+class LazyMembers(UserList[Any], list[Any]):  # type: ignore[misc]
     """A list that is filled from an iterable when somebody looks at it.
 
     Looking at the first members takes no more than those and the one after; anything else takes all.
@@ -16,74 +17,36 @@ class LazyMembers(list[Any]):
     """
 
     def __init__(self, source: Iterable[Any]) -> None:
-        super().__init__()
         self._source: Iterator[Any] | None = iter(source)
+        self._taken: list[Any] = []
 
-    def fill(self, count: int | None = None) -> LazyMembers:
-        """Take members from the source until `count` are here, or all of them."""
+    def take(self, count: int | None = None) -> list[Any]:
+        """The members taken from the source: at least `count`, or all of them."""
         source = self._source
-        while source is not None and (count is None or super().__len__() < count):
+        while source is not None and (count is None or len(self._taken) < count):
             try:
-                super().append(next(source))
+                self._taken.append(next(source))
             except StopIteration:
                 source = self._source = None
-        return self
+        return self._taken
+
+    @property
+    def data(self) -> list[Any]:  # type: ignore[override]
+        """All members; what `UserList` works on."""
+        return self.take()
 
     def __iter__(self) -> Iterator[Any]:
-        self.fill()
-        return super().__iter__()
-
-    def __reversed__(self) -> Iterator[Any]:
-        self.fill()
-        return super().__reversed__()
-
-    def __len__(self) -> int:
-        self.fill()
-        return super().__len__()
+        return iter(self.data)
 
     def __bool__(self) -> bool:
-        self.fill(1)
-        return super().__len__() > 0
-
-    def __contains__(self, item: Any) -> bool:
-        self.fill()
-        return super().__contains__(item)
+        return bool(self.take(1))
 
     def __getitem__(self, index: Any) -> Any:
         # One more than asked for, so that a list of one member is known to be one.
-        self.fill(index + 2 if isinstance(index, int) and index >= 0 else None)
-        return super().__getitem__(index)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.fill()
-        super().__setitem__(index, value)
-
-    def __eq__(self, other: object) -> bool:
-        self.fill()
-        if isinstance(other, LazyMembers):
-            other.fill()
-        return super().__eq__(other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __add__(self, other: Any) -> list[Any]:
-        return [*self, *other]
-
-    def __radd__(self, other: Any) -> list[Any]:
-        return [*other, *self]
-
-    def append(self, item: Any) -> None:
-        self.fill()
-        super().append(item)
+        return self.take(index + 2 if isinstance(index, int) and index >= 0 else None)[index]
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return list, (list(iter(self)),)
-
-    def __repr__(self) -> str:
-        return repr(list(iter(self)))
+        return list, (self.data,)
 
 
 def as_members(source: Any) -> Any:
@@ -95,10 +58,7 @@ def as_members(source: Any) -> Any:
 
 def count_at_most(members: Any, limit: int) -> int:
     """Number of members, but no more than `limit`: does not take all of a generator's."""
-    if isinstance(members, LazyMembers):
-        members.fill(limit)
-        return min(list.__len__(members), limit)
-    return min(len(members), limit)
+    return min(len(members.take(limit) if isinstance(members, LazyMembers) else members), limit)
 
 
 def maybe_unroll_group(group: Any) -> Any:

@@ -8,13 +8,13 @@ through these two, so that it needs to import none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, MutableSequence
+from collections.abc import Callable, Mapping, MutableSequence
 from functools import partial as bind
 from typing import Any, ClassVar, TypeVar
 
 from kombu.utils.functional import reprcall
 
-from canvaslite.canvas.copying import Copying, revive_parts
+from canvaslite.canvas.copying import Copying
 from canvaslite.canvas.stamping import STAMPED_HEADERS, collect_stamps
 from canvaslite.canvas.steps import compose
 from canvaslite.current import current_app
@@ -22,38 +22,27 @@ from canvaslite.exceptions import InvalidTaskError
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
 
-__all__ = ('Signature', 'signature', 'subtask', 'maybe_signature', 'own_app')
+__all__ = ('Signature', 'signature', 'subtask', 'maybe_signature', 'own_app', 'given')
 
 _Type = TypeVar('_Type', bound='type[Signature]')
 
-class Item:
-    """An entry of a signature as an attribute; None where there is none."""
 
-    __slots__ = ('key',)
+class Entry:
+    """An entry of a signature, or of the dict `within` it, as an attribute; None where there is none."""
 
-    def __init__(self, key: str) -> None:
+    __slots__ = ('key', 'within')
+
+    def __init__(self, key: str, within: str | None = None) -> None:
         self.key = key
+        self.within = within
 
     def __get__(self, sig: Any, owner: Any = None) -> Any:
-        return self if sig is None else sig.get(self.key)
+        if sig is None:
+            return self
+        return (sig[self.within] if self.within else sig).get(self.key)
 
     def __set__(self, sig: Any, value: Any) -> None:
-        sig[self.key] = value
-
-
-class Option:
-    """An execution option of a signature as an attribute; None where it is not set."""
-
-    __slots__ = ('key',)
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-    def __get__(self, sig: Any, owner: Any = None) -> Any:
-        return self if sig is None else sig['options'].get(self.key)
-
-    def __set__(self, sig: Any, value: Any) -> None:
-        sig['options'][self.key] = value
+        (sig[self.within] if self.within else sig)[self.key] = value
 
 
 class Signature(dict[str, Any]):
@@ -77,20 +66,25 @@ class Signature(dict[str, Any]):
     #: A copy that nobody else holds and that is used up when it is applied: it may be changed in place.
     _disposable: bool = False
 
-    name = task = Item('task')
-    args = Item('args')
-    kwargs = Item('kwargs')
-    options = Item('options')
-    subtask_type = Item('subtask_type')
-    immutable = Item('immutable')
-    id = Option('task_id')
-    parent_id = Option('parent_id')
-    root_id = Option('root_id')
+    name = task = Entry('task')
+    args = Entry('args')
+    kwargs = Entry('kwargs')
+    options = Entry('options')
+    subtask_type = Entry('subtask_type')
+    immutable = Entry('immutable')
+    id = Entry('task_id', 'options')
+    parent_id = Entry('parent_id', 'options')
+    root_id = Entry('root_id', 'options')
 
     @classmethod
     def register_type(cls, name: str | None = None) -> Callable[[_Type], _Type]:
         """Class decorator: dicts with this ``subtask_type`` (the class's name by default) become such signatures."""
-        return _Registration(cls.TYPES, name)
+        return bind(cls._register, name)
+
+    @classmethod
+    def _register(cls, name: str | None, registered: _Type) -> _Type:
+        cls.TYPES[name or registered.__name__] = registered
+        return registered
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Any:
@@ -111,11 +105,6 @@ class Signature(dict[str, Any]):
             raise InvalidTaskError(
                 f'unknown subtask_type {subtask_type!r} in signature of {d.get("task")!r}: '
                 f'register its class with Signature.register_type() where it is received') from None
-
-    @classmethod
-    def revive_parts(cls, d: Mapping[str, Any], app: Any) -> dict[str, Any]:
-        """A copy of `d`, which describes a canvas, whose parts are signatures."""
-        return revive_parts(d, bind(maybe_signature, app=app), cls._type_of)
 
     def __init__(self, task: Any = None, args: Any = None, kwargs: Any = None, options: Any = None,
                  type: Any = None, subtask_type: str | None = None, immutable: bool = False,
@@ -138,8 +127,8 @@ class Signature(dict[str, Any]):
 
     @property
     def app(self) -> Any:
-        """The app it belongs to, else the current one."""
-        return self._app if self._app is not None else current_app
+        """The app that it, or what it begins with, belongs to, else the current one."""
+        return self._app if self._app is not None else own_app(self) or current_app
 
     @app.setter
     def app(self, app: Any) -> None:
@@ -182,8 +171,7 @@ class Signature(dict[str, Any]):
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Run it in this process; returns an `EagerResult`."""
-        given = {name: value for name, value in options.items() if value is not None}
-        args, kwargs, options = self._merge(args, kwargs, given)
+        args, kwargs, options = self._merge(args, kwargs, given(options))
         return self.type.apply(args, kwargs, **options)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any) -> Any:
@@ -192,8 +180,7 @@ class Signature(dict[str, Any]):
         Partial `args` come before its own, `kwargs` and `options` are added to its own and win over them; an option
         that is None counts as not given.
         """
-        given = {name: value for name, value in options.items() if value is not None}
-        args, kwargs, options = self._merge(args, kwargs, given)
+        args, kwargs, options = self._merge(args, kwargs, given(options))
         return self._apply_async(args, kwargs, **options)
 
     def __invert__(self) -> Any:
@@ -228,23 +215,18 @@ class Signature(dict[str, Any]):
 
         Arguments are shared, being the user's; signatures inside a canvas are copied.
         """
-        copy = Copying().whole(self)
+        copying = Copying()
+        copy = copying.finish(copying.part(self))
         if args or kwargs or opts:
             copy['args'], copy['kwargs'], copy['options'] = copy._merge(args, kwargs, opts)
         return copy
 
     partial = clone
 
-    def copy_parts(self, copy: Callable[[Any], Any]) -> dict[str, Any]:
-        """The keyword arguments, with `copy` applied to the signatures in them that are parts of this one."""
-        return dict(self['kwargs'] or ())
-
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
         # As in Celery a plain dict, that is what the copy of a link is: `maybe_signature` of it shares its options.
-        copy: dict[str, Any] = {}
         copying = Copying(memo)
-        copying.fill(self, copy)
-        copying.finish()
+        copy: dict[str, Any] = copying.finish(copying.fill(self, {}))
         return copy
 
     def replace(self, args: Any = None, kwargs: Any = None, options: Any = None) -> Any:
@@ -301,11 +283,6 @@ class Signature(dict[str, Any]):
 
     _freeze = freeze
 
-    def freezing(self, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        """`freeze`, in the form in which canvases that may be nested deeply do it: see `freezing.drive`."""
-        return self.freeze(*args, **kwargs)
-        yield  # this is a generator
-
     def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
         """Add partial arguments, in place, unless it is immutable."""
         if args or kwargs:
@@ -343,13 +320,9 @@ class Signature(dict[str, Any]):
         self.link_error(errback)
         return self
 
-    def link_when_applied(self, callbacks: Any) -> None:
-        """Run what is linked to a chain that ends here, when it has run in this process."""
-        self.extend_list_option('link', callbacks)
-
     def link_error_of_chain(self, errback: Any) -> None:
         """Run `errback`, linked to a chain with this step, when it fails."""
-        self.append_to_list_option('link_error', errback)
+        self.link_error(errback)
 
     def flatten_links(self) -> list[Any]:
         """Itself and all that is linked to its success, directly or not."""
@@ -415,20 +388,6 @@ class Signature(dict[str, Any]):
         return self.reprcall()
 
 
-class _Registration:
-    """Class decorator that enters a class into `Signature.TYPES`."""
-
-    __slots__ = ('name', 'types')
-
-    def __init__(self, types: dict[str, type[Signature]], name: str | None) -> None:
-        self.types = types
-        self.name = name
-
-    def __call__(self, cls: _Type) -> _Type:
-        self.types[self.name or cls.__name__] = cls
-        return cls
-
-
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Any:
     """A new signature: of a task or task name with arguments, of a dict, or a copy of another signature."""
     if isinstance(varies, Signature):
@@ -460,5 +419,19 @@ maybe_subtask = maybe_signature
 
 def own_app(sig: Any) -> Any:
     """The app that a signature, or what it begins with, is bound to; None if it would use the current one."""
-    find = getattr(type(sig), 'own_app', None)
-    return find(sig) if find is not None else getattr(sig, '_app', None)
+    pending = [sig]
+    while pending:
+        sig = pending.pop()
+        app = getattr(sig, '_app', None)
+        if app is not None:
+            return app
+        for name in reversed(getattr(type(sig), 'PARTS', ())):
+            part = sig['kwargs'].get(name)
+            if part:
+                pending.append(part[0] if isinstance(part, (list, tuple)) else part)
+    return None
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given: those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -10,7 +10,7 @@ import pytest
 
 from canvaslite import Celery, chain, chord, group
 from canvaslite.canvas import _chain
-from canvaslite.canvas.counting import count_parts
+from canvaslite.canvas.chords import count_parts
 from canvaslite.result import GroupResult
 
 S = Callable[..., Any]
