@@ -25,7 +25,7 @@ types: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	@tests/start-servers
-	@$(BIN)/pip install --quiet 'dramatiq[rabbitmq]' matplotlib
+	@$(BIN)/pip install --quiet 'dramatiq[rabbitmq,redis]' matplotlib
 	@$(BIN)/python benchmarks/compare.py
 
 $(BIN)/python:
