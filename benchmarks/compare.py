@@ -86,7 +86,7 @@ def plot(figures: dict[str, dict[str, float]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--broker', default='amqp://guest:guest@localhost:5672//')
+    parser.add_argument('--broker', default='amqp://guest:guest@localhost:5672/%2F')
     parser.add_argument('--backend', default='redis://localhost:6379/0')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--plot', type=Path, default=HERE / 'out' / 'ratios.png')
