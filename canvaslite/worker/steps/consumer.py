@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from amqp.exceptions import ResourceLocked
 from kombu.common import ignore_errors
 
 from canvaslite import bootsteps
@@ -16,6 +17,9 @@ from canvaslite.worker.subscription import MessageSubscription, RawSubscription,
 __all__ = ('Connection', 'Control', 'EventLoop', 'Tasks')
 
 logger = logging.getLogger('canvaslite.worker')
+
+#: Seconds after which a mailbox that another worker holds is asked for again.
+LOCKED_RETRY = 1.0
 
 
 class Connection(bootsteps.StartStopStep):
@@ -52,8 +56,23 @@ class Control(bootsteps.StartStopStep):
     def start(self, c: Any) -> None:
         state = PanelState(app=c.app, hostname=c.hostname, consumer=c)
         self.node = c.app.control.mailbox.Node(c.hostname, handlers=Panel.data, state=state)
-        self.node.channel = c.connection.channel()
-        self.consumer = self.node.listen(callback=self._on_message)
+        self._open_mailbox(c, c.connection)
+
+    def _open_mailbox(self, c: Any, connection: Any, tries: int = 0) -> None:
+        """Listen to the mailbox, or try again later while another worker of our name holds it.
+
+        That may be one that was killed a moment ago: the broker has not noticed yet.
+        """
+        if c.connection is not connection:
+            return
+        self.node.channel = connection.channel()
+        try:
+            self.consumer = self.node.listen(callback=self._on_message)
+        except ResourceLocked:
+            if tries == 1:
+                logger.warning('Another worker named %s is connected: this one gets no remote control until that one '
+                               'has stopped. Give it another name with --hostname.', c.hostname)
+            c.hub.call_later(LOCKED_RETRY, self._open_mailbox, c, connection, tries + 1)
 
     def _on_message(self, body: Any, message: Any) -> None:
         try:
