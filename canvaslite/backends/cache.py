@@ -1,108 +1,213 @@
-"""Results in a cache: ``cache+memory://`` (this process's memory) and ``cache+memcached://host:11211/``.
+"""Results in this process's memory: ``cache+memory://``.
 
-**Memory** is one for all apps of a process, and only of that process: it serves the pools ``solo`` and ``threads``,
-tests and eager tasks. What a prefork child stores in it nobody else sees; a warning says so. Waiting is by
-notification, and chords are joined under a lock.
-
-**memcached** needs pymemcache or pylibmc. It forgets when it must: keep only what may be lost. Chords are joined by the
-polling task ``celery.chord_unlock``.
+The memory is one for all apps of a process, and only of that process: it serves the pools ``solo`` and ``threads``,
+tests and eager tasks. What a prefork child stores in it nobody else sees; a warning says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, TypeVar
 
 from kombu.utils.encoding import ensure_bytes
-from kombu.utils.imports import symbol_by_name
 
-from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend
-from canvaslite.backends.memory import MemoryConsumer, MemoryJoin, memory
+from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend, BaseResultConsumer
+from canvaslite.backends.chords import Part
+from canvaslite.backends.codec import Meta
+from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('CacheBackend', 'MemoryBackend')
+__all__ = ('CacheBackend',)
 
-#: Names of the caches in ``cache+name://`` and in ``cache_backend``, and their classes.
-CACHES = {
-    'memory': 'canvaslite.backends.cache:MemoryBackend',
-    'memcache': 'canvaslite.backends.memcached:MemcachedBackend',
-    'memcached': 'canvaslite.backends.memcached:MemcachedBackend',
-    'pymemcache': 'canvaslite.backends.memcached:MemcachedBackend',
-    'pylibmc': 'canvaslite.backends.memcached:MemcachedBackend',
-}
+T = TypeVar('T')
+
+#: How often, in writes, the memory looks for what has expired.
+WRITES_BETWEEN_SWEEPS = 1000
 
 
-class CacheBackend(BaseKeyValueStoreBackend):
-    """Results in a cache. Making one makes a `MemoryBackend` or a `MemcachedBackend`, as the URL says.
+class Memory:
+    """Keys and values, chords and who waits, for all threads of this process. Values expire after their seconds."""
 
-    `backend` (``cache_backend`` if neither it nor `url` is given) is ``memory`` or ``memcached://host:port;host:port``;
-    `options` are added to the setting ``cache_backend_options``. Raises `ImproperlyConfigured` for an unknown cache.
+    def __init__(self) -> None:
+        self.values: dict[bytes, tuple[Any, float | None]] = {}
+        self.chords: dict[str, MemoryRecord] = {}
+        self.begin()
+        self.forked = False
+
+    def begin(self) -> None:
+        """Begin, or begin anew in a child: the parent's locks may be held by threads that are not here."""
+        #: Held while anything is read or changed; told of every change.
+        self.changed = threading.Condition(threading.RLock())
+        self.watchers: list[MemoryConsumer] = []
+        self.forked = True
+        self._writes = 0
+
+    def get(self, key: bytes) -> Any:
+        """The value, None if there is none or it has expired."""
+        value, until = self.values.get(key, (None, None))
+        return None if until is not None and until < time.monotonic() else value
+
+    def set(self, key: bytes, value: Any, expires: float | None) -> None:
+        """Keep the value and tell who waits for it."""
+        if self.forked:
+            self.forked = False
+            warnings.warn('result_backend cache+memory: a result was stored in a child process, where no other process '
+                          'sees it; use the pool solo or threads, or another store such as db+sqlite:///results.sqlite',
+                          UserWarning, stacklevel=2)
+        with self.changed:
+            self.values[key] = (value, time.monotonic() + expires if expires else None)
+            self._writes += 1
+            if self._writes >= WRITES_BETWEEN_SWEEPS:
+                self.sweep()
+            for watcher in self.watchers:
+                watcher.notice(key)
+            self.changed.notify_all()
+
+    def sweep(self) -> None:
+        """Remove what has expired."""
+        with self.changed:
+            self._writes = 0
+            now, today = time.monotonic(), time.time()
+            for key in [key for key, (_, until) in self.values.items() if until is not None and until < now]:
+                del self.values[key]
+            for group_id, record in list(self.chords.items()):
+                if record.head is not None and record.head.deadline is not None and record.head.deadline < today:
+                    del self.chords[group_id]
+
+
+class MemoryRecord(ChordRecord):
+    """A chord in memory."""
+
+    __slots__ = ('_parts', 'head')
+
+    def __init__(self) -> None:
+        self.head: ChordHead | None = None
+        self._parts: dict[tuple[str, int | None], Part] = {}
+
+    def read(self) -> ChordHead | None:
+        return self.head
+
+    def begin(self, head: ChordHead) -> None:
+        self.head = head
+        self.clear()
+
+    def write(self, head: ChordHead) -> None:
+        self.head = head
+
+    def add(self, part: Part) -> None:
+        self._parts.setdefault((part.task_id, part.place), part)
+
+    def count(self) -> int:
+        return len(self._parts)
+
+    def parts(self) -> list[Part]:
+        return list(self._parts.values())
+
+    def clear(self) -> None:
+        self._parts = {}
+
+
+class MemoryJoin(RecordJoin):
+    """Chords in memory."""
+
+    def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
+        """``do(record, *args)`` while no other thread touches the memory."""
+        with memory.changed:
+            record = memory.chords.get(group_id) or MemoryRecord()
+            done = do(record, *args)
+            if record.head is not None:
+                memory.chords[group_id] = record
+            return done
+
+
+class MemoryConsumer(BaseResultConsumer):
+    """Waiting for what other threads store."""
+
+    def __init__(self, backend: Any) -> None:
+        super().__init__(backend)
+        self._keys: dict[bytes, str] = {}
+        self._noticed: deque[str] = deque()
+
+    def notice(self, key: bytes) -> None:
+        """Something was stored under `key`. Called with the memory's lock held."""
+        task_id = self._keys.get(key)
+        if task_id is not None:
+            self._noticed.append(task_id)
+
+    def subscribe(self, task_ids: Collection[str]) -> None:
+        with memory.changed:
+            for task_id in task_ids:
+                self._keys[self.backend.get_key_for_task(task_id)] = task_id
+            if self not in memory.watchers:
+                memory.watchers.append(self)
+
+    def unsubscribe(self, task_ids: Collection[str]) -> None:
+        with memory.changed:
+            for task_id in task_ids:
+                self._keys.pop(self.backend.get_key_for_task(task_id), None)
+            if not self._keys and self in memory.watchers:
+                memory.watchers.remove(self)
+
+    def read(self, timeout: float) -> Iterable[Meta]:
+        """Wait until another thread stores what is waited for."""
+        with memory.changed:
+            if not self._noticed:
+                memory.changed.wait_for(lambda: bool(self._noticed), timeout)
+            noticed, self._noticed = self._noticed, deque()
+        return self.look(set(noticed)) if noticed else ()
+
+    def reset(self) -> None:
+        self._keys.clear()
+        self._noticed.clear()
+
+
+class CacheBackend(AsyncBackendMixin, BaseKeyValueStoreBackend):
+    """Results in this process's memory. `backend` is used where there is no `url`, and ``cache_backend`` without both.
+
+    Raises `ImproperlyConfigured` for any other cache than ``memory``.
     """
 
     thread_safe = True
+    persistent = False
     supports_autoexpire = True
     supports_native_join = True
     supports_result_compression = True
 
-    client: Any
-
-    def __new__(cls, app: Any, expires: Any = None, backend: str | None = None, options: Any = None,
-                url: str | None = None, **kwargs: Any) -> CacheBackend:
-        if cls is not CacheBackend:
-            return object.__new__(cls)
-        name = _cache_url(app, url, backend).partition('://')[0]
-        if name not in CACHES:
-            raise ImproperlyConfigured(f'result_backend: no cache is called {name!r}; use cache+memory:// or '
-                                       'cache+memcached://host:11211/')
-        return object.__new__(symbol_by_name(CACHES[name]))
-
-    def __init__(self, app: Any, expires: Any = None, backend: str | None = None,
-                 options: Mapping[str, Any] | None = None, url: str | None = None, **kwargs: Any) -> None:
-        super().__init__(app, expires=expires, expires_type=int, url=url, **kwargs)
-        self.options = {**(app.conf.cache_backend_options or {}), **(options or {})}
-        self.backend, _, servers = _cache_url(app, url, backend).partition('://')
-        self.servers = [server for server in servers.rstrip('/').split(';') if server]
+    def __init__(self, app: Any, expires: Any = None, backend: str | None = None, url: str | None = None,
+                 **kwargs: Any) -> None:
+        super().__init__(app, expires=expires, url=url or backend or app.conf.cache_backend, **kwargs)
+        name = (self.url or '').partition('://')[0]
+        if name != 'memory':
+            raise ImproperlyConfigured(f'result_backend: no cache is called {name!r}; use cache+memory://')
+        self.join = MemoryJoin(self.chord_expires)
+        self.result_consumer = MemoryConsumer(self)
 
     def get(self, key: Any) -> Any:
-        return self.client.get(key)
+        return memory.get(key)
 
     def set(self, key: Any, value: Any) -> Any:
-        return self.client.set(key, ensure_bytes(value), self.expires)
+        return memory.set(key, ensure_bytes(value), self.expires)
 
     def delete(self, key: Any) -> Any:
-        return self.client.delete(key)
-
-    def incr(self, key: Any) -> int:
-        return self.client.incr(key)  # type: ignore[no-any-return]
-
-    def expire(self, key: Any, value: int) -> Any:
-        return self.client.touch(key, value)
-
-    def as_uri(self, include_password: bool = False) -> str:
-        """The cache and its servers."""
-        return f'cache+{self.backend}://{";".join(self.servers)}'
-
-    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        url = f'{self.backend}://{";".join(self.servers)}/'
-        return super().__reduce__(args, {**(kwargs or {}), 'backend': url, 'expires': self.expires,
-                                         'options': self.options})
-
-
-class MemoryBackend(AsyncBackendMixin, CacheBackend):
-    """Results in this process's memory."""
-
-    persistent = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.client = memory
-        self.join = MemoryJoin(memory, self.chord_expires)
-        self.result_consumer = MemoryConsumer(self, memory)
+        with memory.changed:
+            memory.values.pop(key, None)
 
     def cleanup(self) -> None:
-        """Remove what has expired."""
         memory.sweep()
 
+    def as_uri(self, include_password: bool = False) -> str:
+        """``cache+memory://``."""
+        return 'cache+memory://'
 
-def _cache_url(app: Any, url: str | None, backend: str | None) -> str:
-    return url or backend or app.conf.cache_backend or ''
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), 'url': self.url, 'expires': self.expires})
+
+
+#: One for all apps of this process.
+memory = Memory()
+os.register_at_fork(after_in_child=memory.begin)

@@ -8,10 +8,9 @@ from canvaslite.backends.base import BaseBackend
 
 __all__ = ('DisabledBackend',)
 
-NO_RESULTS = 'No result backend is configured, so there are no results; set result_backend, ' \
-             'as in result_backend = db+sqlite:///results.sqlite'
-NO_CHORDS = 'Starting chords requires a result backend to be configured; set result_backend, ' \
-            'as in result_backend = db+sqlite:///results.sqlite. ' \
+SET_ONE = 'set result_backend, as in result_backend = db+sqlite:///results.sqlite'
+NO_RESULTS = f'No result backend is configured, so there are no results; {SET_ONE}'
+NO_CHORDS = f'Starting chords requires a result backend to be configured; {SET_ONE}. ' \
             'A group followed by a task is a chord too, because it must wait for the group'
 
 

@@ -1,17 +1,18 @@
 """Results as files of a folder: ``file:///var/lib/results``. The folder may be shared by machines.
 
 A file is written beside its place and moved there, so that nobody reads half of one. Chords are joined in a folder of
-their own beside the results, under a lock on a file (where the system has ``fcntl``; elsewhere by a polling task).
+their own beside the results, under a lock on a file.
 """
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
@@ -21,11 +22,6 @@ from canvaslite.backends.base import KeyValueStoreBackend
 from canvaslite.backends.chords import Part
 from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
-
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ('FilesystemBackend',)
 
@@ -38,32 +34,22 @@ UNFINISHED_PREFIX, UNFINISHED_KEPT = '.writing-', 3600.0
 
 
 class FilesystemBackend(KeyValueStoreBackend):
-    """Results as files.
+    """Results as files. `url` is ``file:///path``.
 
-    `url` is ``file:///path``; `open` and `unlink` do what the builtins do. Raises `ImproperlyConfigured` for a folder
-    that does not exist or cannot be written to.
+    Raises `ImproperlyConfigured` for a folder that does not exist or cannot be written to.
     """
 
     thread_safe = True
     supports_result_compression = True
     longest_pause = 0.2
 
-    def __init__(self, url: str | None = None, open: Callable[..., IO[bytes]] = open,
-                 unlink: Callable[[str], Any] = os.unlink, sep: str = os.sep, encoding: str | None = None,
-                 *args: Any, **kwargs: Any) -> None:
+    join: FolderJoin
+
+    def __init__(self, url: str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, url=url, **kwargs)
-        self.path = _find_path(url)
-        self.sep = sep
-        self.open = open
-        self.unlink = unlink
-        self._try_folder()
-        if fcntl is not None:
-            self.join = FolderJoin(self, self.chord_expires)
-
-    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        return super().__reduce__(args, {**(kwargs or {}), 'url': self.url})
-
-    def _try_folder(self) -> None:
+        self.path = (url or '').replace('file://localhost/', 'file:///', 1).partition('://')[2]
+        if not self.path:
+            raise ImproperlyConfigured('result_backend: the file backend needs a folder; write file:///path/to/folder')
         try:
             name = f'.canvaslite-{uuid()}'
             self.set(name, b'')
@@ -71,82 +57,63 @@ class FilesystemBackend(KeyValueStoreBackend):
         except OSError as exc:
             raise ImproperlyConfigured(f'result_backend: cannot write to the folder {self.path} ({exc.strerror}); '
                                        'make it, or correct its permissions or the URL') from exc
+        self.join = FolderJoin(self, self.chord_expires)
+
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), 'url': self.url, 'expires': self.expires})
 
     def _filename(self, key: Any) -> str:
-        return self.path + self.sep + bytes_to_str(key)
+        return f'{self.path}/{bytes_to_str(key)}'
 
     def get(self, key: Any) -> bytes | None:
-        """What the file holds, None if there is none."""
         try:
-            with self.open(self._filename(key), 'rb') as file:
+            with open(self._filename(key), 'rb') as file:
                 return file.read()
         except FileNotFoundError:
             return None
-
-    def mget(self, keys: Iterable[Any]) -> list[bytes | None]:
-        """What the files hold, in order."""
-        return [self.get(key) for key in keys]
 
     def set(self, key: Any, value: Any) -> None:
         """Write the file; who reads it meanwhile sees the old one."""
         unfinished = self._filename(f'{UNFINISHED_PREFIX}{uuid()}')
         try:
-            with self.open(unfinished, 'wb') as file:
+            with open(unfinished, 'wb') as file:
                 file.write(ensure_bytes(value))
             os.replace(unfinished, self._filename(key))
         except BaseException:
-            with contextlib.suppress(OSError):  # it may not even exist
-                self.unlink(unfinished)
+            with suppress(OSError):  # it may not even exist
+                os.unlink(unfinished)
             raise
 
     def delete(self, key: Any) -> None:
-        """Remove the file, if there is one."""
-        with contextlib.suppress(FileNotFoundError):
-            self.unlink(self._filename(key))
+        with suppress(FileNotFoundError):
+            os.unlink(self._filename(key))
 
     def cleanup(self) -> None:
         """Remove the files that have expired, the chords that ended, and what was never finished."""
+        results = (bytes_to_str(self.task_keyprefix), bytes_to_str(self.group_keyprefix))
         now = time.time()
-        prefixes = tuple(bytes_to_str(prefix) for prefix in (self.task_keyprefix, self.group_keyprefix,
-                                                             self.chord_keyprefix))
-        if isinstance(self.join, FolderJoin):
-            self.join.cleanup(now)
         for name in os.listdir(self.path):
-            if name.startswith(UNFINISHED_PREFIX):
-                kept: float | None = UNFINISHED_KEPT
-            elif name.startswith(prefixes):
-                kept = self.expires
-            else:
+            if name.startswith(JOIN_PREFIX):
+                self.join.remove_expired(unquote(name[len(JOIN_PREFIX):]))
                 continue
-            with contextlib.suppress(FileNotFoundError):  # another cleanup, or `forget`, was faster
-                if kept and os.stat(self._filename(name)).st_mtime < now - kept:
-                    self.unlink(self._filename(name))
-
-
-def _find_path(url: str | None) -> str:
-    if not url or not url.startswith('file://'):
-        raise ImproperlyConfigured('result_backend: the file backend needs a folder; write file:///path/to/folder')
-    path = url[len('file://localhost'):] if url.startswith('file://localhost/') else url[len('file://'):]
-    if not path:
-        raise ImproperlyConfigured('result_backend: file:// names no folder; write file:///path/to/folder')
-    # file:///C:/folder
-    return path[1:] if os.name == 'nt' and path.startswith('/') else path
+            kept = UNFINISHED_KEPT if name.startswith(UNFINISHED_PREFIX) else self.expires
+            with suppress(FileNotFoundError):  # another cleanup, or `forget`, was faster
+                if kept and name.startswith((UNFINISHED_PREFIX, *results)) and (
+                        os.stat(self._filename(name)).st_mtime < now - kept):
+                    os.unlink(self._filename(name))
 
 
 class FolderRecord(ChordRecord):
-    """A chord as a folder: ``head``, ``body`` (what it is to be, and the header's ids), a file for each slot."""
+    """A chord as a folder: ``head``, and a file for each slot."""
 
-    __slots__ = ('_backend', '_folder', '_group_id')
+    __slots__ = ('_backend', '_folder', '_group_id', 'path')
 
     def __init__(self, backend: FilesystemBackend, group_id: str) -> None:
         self._backend = backend
         self._group_id = group_id
         self._folder = JOIN_PREFIX + quote(group_id, safe='')
-
-    @property
-    def path(self) -> str:
-        """Where the folder is."""
-        return self._backend._filename(self._folder)
+        #: Where the folder is.
+        self.path = backend._filename(self._folder)
 
     def _keep(self, name: str, value: Any) -> None:
         self._backend.set(f'{self._folder}/{name}', self._backend.encode(value))
@@ -158,10 +125,9 @@ class FolderRecord(ChordRecord):
         head = self._find('head')
         return None if head is None else ChordHead(*head)
 
-    def begin(self, head: ChordHead, callback: Mapping[str, Any], ids: list[str]) -> None:
+    def begin(self, head: ChordHead) -> None:
         self.clear()
-        self._keep('body', [callback, ids])
-        self._keep('head', list(head))
+        self.write(head)
 
     def write(self, head: ChordHead) -> None:
         self._keep('head', list(head))
@@ -177,11 +143,8 @@ class FolderRecord(ChordRecord):
     def parts(self) -> list[Part]:
         return [Part(self._group_id, *self._find(name)) for name in self._slots()]
 
-    def ids(self) -> list[str]:
-        return list((self._find('body') or (None, ()))[1])
-
     def clear(self) -> None:
-        for name in (*self._slots(), 'body'):
+        for name in self._slots():
             self._backend.delete(f'{self._folder}/{name}')
 
     def _slots(self) -> list[str]:
@@ -196,7 +159,6 @@ class FolderJoin(RecordJoin):
         self.backend = backend
 
     def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
-        """A chord begins: its folder is made."""
         os.makedirs(FolderRecord(self.backend, group_id).path, exist_ok=True)
         super().open(group_id, size, callback, task_ids)
 
@@ -214,13 +176,11 @@ class FolderJoin(RecordJoin):
         finally:
             os.close(lock)
 
-    def cleanup(self, now: float) -> None:
-        """Remove the folders of the chords that nobody misses any more."""
-        for name in os.listdir(self.backend.path):
-            if name.startswith(JOIN_PREFIX):
-                self.step(unquote(name[len(JOIN_PREFIX):]), self._remove, now)
+    def remove_expired(self, group_id: str) -> None:
+        """Remove the chord's folder if nobody misses it any more."""
+        self.step(group_id, self._remove_expired)
 
-    def _remove(self, record: FolderRecord, now: float) -> None:
+    def _remove_expired(self, record: Any) -> None:
         head = record.read()
-        if head is not None and head.deadline is not None and head.deadline < now:
+        if head is not None and head.deadline is not None and head.deadline < time.time():
             shutil.rmtree(record.path, ignore_errors=True)

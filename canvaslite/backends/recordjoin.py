@@ -13,18 +13,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from kombu.utils.uuid import uuid
 
-from canvaslite.backends.chords import (
-    BUSY,
-    CLAIM_LEASE,
-    CLAIMED,
-    DONE,
-    DONE_KEPT,
-    RECORDED,
-    ChordJoin,
-    Claim,
-    Part,
-    Report,
-)
+from canvaslite.backends import chords
+from canvaslite.backends.chords import ChordJoin, Claim, Part, Report
 
 __all__ = ('ChordHead', 'ChordRecord', 'RecordJoin')
 
@@ -45,7 +35,7 @@ class ChordHead(NamedTuple):
     token: str | None = None
     attempts: int = 0
     #: When somebody must look again, and when nobody will miss the record any more (None is never).
-    until: float = 0.0
+    due: float = 0.0
     deadline: float | None = None
 
 
@@ -55,8 +45,8 @@ class ChordRecord(Protocol):
     def read(self) -> ChordHead | None:
         """The head; None if the store does not know the chord. Who has read it is alone with the chord."""
 
-    def begin(self, head: ChordHead, callback: Mapping[str, Any], ids: list[str]) -> None:
-        """Make the record, or make it anew without parts. `callback` is the body's signature, `ids` the header's."""
+    def begin(self, head: ChordHead) -> None:
+        """Make the record, or make it anew without parts."""
 
     def write(self, head: ChordHead) -> None:
         """Keep the head of a record that is there."""
@@ -70,11 +60,8 @@ class ChordRecord(Protocol):
     def parts(self) -> list[Part]:
         """All parts, in any order."""
 
-    def ids(self) -> list[str]:
-        """What `begin` was given."""
-
     def clear(self) -> None:
-        """Drop all but the head."""
+        """Drop the parts."""
 
 
 class RecordJoin(ChordJoin):
@@ -88,34 +75,22 @@ class RecordJoin(ChordJoin):
         """``do(record, *args)`` as one atomic step. It may be done twice if the store does not say how it ended."""
 
     def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
-        """A chord begins; what was left under its id is gone."""
         now = time.time()
-        head = ChordHead(size=size, until=now, deadline=now + self.expires if self.expires else None)
-        self.step(group_id, self._begin, head, dict(callback), list(task_ids))
-
-    def _begin(self, record: ChordRecord, head: ChordHead, callback: Mapping[str, Any], ids: list[str]) -> None:
-        record.begin(head, callback, ids)
+        head = ChordHead(size=size, due=now, deadline=now + self.expires if self.expires else None)
+        self.step(group_id, lambda record: record.begin(head))
 
     def set_size(self, group_id: str, size: int) -> None:
-        """The chord has `size` parts."""
-        self.step(group_id, self._set_size, size)
-
-    def _set_size(self, record: ChordRecord, size: int) -> None:
-        head = record.read()
-        if head is not None:
-            record.write(head._replace(size=size))
+        self.step(group_id, self._resize, size, 0)
 
     def extend(self, group_id: str, count: int = 1) -> None:
-        """The chord has `count` parts more."""
-        self.step(group_id, self._extend, count)
+        self.step(group_id, self._resize, None, count)
 
-    def _extend(self, record: ChordRecord, count: int) -> None:
+    def _resize(self, record: ChordRecord, size: int | None, more: int) -> None:
         head = record.read()
         if head is not None:
-            record.write(head._replace(extra=head.extra + count))
+            record.write(head._replace(size=head.size if size is None else size, extra=head.extra + more))
 
     def part(self, part: Part) -> Report:
-        """A header task ended."""
         return self.step(part.group_id, self.count, part, uuid())
 
     def count(self, record: ChordRecord, part: Part, token: str) -> Report:
@@ -123,47 +98,39 @@ class RecordJoin(ChordJoin):
         head = record.read()
         if head is None:
             # Published by Celery, which joins chords in this store by a task that polls: it needs no part from us.
-            return Report(RECORDED)
+            return Report(chords.RECORDED)
         if head.state == OVER:
-            return Report(DONE)
+            return Report(chords.DONE)
         record.add(part)
         now, size = time.time(), (head.size or 0) + head.extra
-        claimed = Report(CLAIMED, Claim(part.group_id, token, size))
-        if head.state == HELD and head.until > now:
+        claimed = Report(chords.CLAIMED, Claim(part.group_id, token, size))
+        if head.state == HELD and head.due > now:
             # The same token: our own claim, made by a step whose end the store did not get to tell us.
-            return claimed if head.token == token else Report(BUSY)
+            return claimed if head.token == token else Report(chords.BUSY)
         if head.size is not None and record.count() >= size:
-            record.write(head._replace(state=HELD, token=token, until=now + CLAIM_LEASE, attempts=head.attempts + 1))
+            due = now + chords.CLAIM_LEASE
+            record.write(head._replace(state=HELD, token=token, due=due, attempts=head.attempts + 1))
             return claimed
         if head.deadline is not None and head.deadline < now + self.expires / 2:
             # Not abandoned: a part has come.
             record.write(head._replace(deadline=now + self.expires))
-        return Report(RECORDED)
+        return Report(chords.RECORDED)
 
     def parts(self, claim: Claim) -> Sequence[Part]:
-        """The parts in the order of the header."""
-        return self.step(claim.group_id, self._parts)
-
-    def _parts(self, record: ChordRecord) -> list[Part]:
-        parts = record.parts()
-        if all(part.place is not None for part in parts):
-            return sorted(parts, key=lambda part: part.place or 0)
-        places = {task_id: place for place, task_id in enumerate(record.ids())}
-        return sorted(parts, key=lambda part: places.get(part.task_id, len(places)))
+        # Tasks that joined a running chord have no place: they come last.
+        found = self.step(claim.group_id, lambda record: record.parts())
+        return sorted(found, key=lambda part: float('inf') if part.place is None else part.place)
 
     def renew(self, claim: Claim, seconds: float) -> bool:
-        """Hold the claim for `seconds` from now."""
-        return self.step(claim.group_id, self._change_held, claim.token, {'until': time.time() + seconds})
+        return self.step(claim.group_id, self._change_held, claim.token, {'due': time.time() + seconds})
 
     def release(self, claim: Claim) -> None:
-        """Give the claim back."""
-        changes = {'state': OPEN, 'token': None, 'until': time.time()}
+        changes = {'state': OPEN, 'token': None, 'due': time.time()}
         self.step(claim.group_id, self._change_held, claim.token, changes)
 
     def finish(self, claim: Claim) -> bool:
-        """The body is out: drop the parts, keep that it is done."""
-        kept = time.time() + max(self.expires, DONE_KEPT)
-        changes = {'state': OVER, 'until': kept, 'deadline': kept}
+        kept = time.time() + max(self.expires, chords.DONE_KEPT)
+        changes = {'state': OVER, 'due': kept, 'deadline': kept}
         return self.step(claim.group_id, self._change_held, claim.token, changes)
 
     def _change_held(self, record: ChordRecord, token: str, changes: Mapping[str, Any]) -> bool:

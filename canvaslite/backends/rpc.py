@@ -7,11 +7,8 @@ be counted: chords are refused.
 from __future__ import annotations
 
 import logging
-import os
 import select
-import threading
 import time
-import weakref
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -22,6 +19,7 @@ from kombu.utils.functional import LRUCache
 from canvaslite import exceptions, states
 from canvaslite.backends.base import AsyncBackendMixin, Backend, BaseResultConsumer
 from canvaslite.backends.codec import Meta
+from canvaslite.backends.waiting import _Wait
 from canvaslite.current import get_current_task
 from canvaslite.transport.connection import close_inherited
 
@@ -50,18 +48,18 @@ PAUSE_BETWEEN_CONNECTIONS = 1.0
 class ReplyConsumer(BaseResultConsumer):
     """Reads the reply queues of this process, on a connection of its own."""
 
+    _connection: Any = None
+
     def __init__(self, backend: RPCBackend) -> None:
         super().__init__(backend)
         self.reset()
 
     def reset(self) -> None:
         """Forget the connection without speaking on it, and the queues: they are the parent's."""
-        connection = getattr(self, '_connection', None)
-        if connection is not None:
-            close_inherited(connection)
-        self._connection: Any = None
+        if self._connection is not None:
+            close_inherited(self._connection)
+        self._connection = None
         self._consumer: Any = None
-        self._errors: tuple[type[BaseException], ...] = ()
         self._wanted: set[str] = set()
         self._arrived: list[Meta] = []
         self._complained = False
@@ -83,7 +81,9 @@ class ReplyConsumer(BaseResultConsumer):
         try:
             if self._connection is None:
                 self._connect()
-            self._consume_wanted()
+            for name in tuple(self._wanted):
+                if not self._consumer.consuming_from(name):
+                    self._read_queue(name)
             self._connection.drain_events(timeout=max(0.001, min(timeout, LONGEST_READ)))
         except TimeoutError:
             pass  # nothing has come
@@ -96,7 +96,7 @@ class ReplyConsumer(BaseResultConsumer):
     def poll(self) -> None:
         """Take what has arrived, if no other thread is reading."""
         with suppress(exceptions.TimeoutError):  # another thread was faster
-            self._wait_turn(_NOBODY, time.monotonic() + 0.005, None)
+            self._wait_turn(_Wait(set()), time.monotonic() + 0.005, None)
 
     def check(self) -> None:
         """Notice a connection that the broker has closed: the queue went with it, and must be declared anew."""
@@ -108,37 +108,26 @@ class ReplyConsumer(BaseResultConsumer):
             self.poll()
 
     def _recoverable(self) -> tuple[type[BaseException], ...]:
-        if not self._errors:
-            connection = self._connection or self.backend.app.connection_for_read()
-            self._errors = (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, OSError)
-        return self._errors
+        connection = self._connection or self.backend.app.connection_for_read()
+        return (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, OSError)
 
     def _connect(self) -> None:
         connection = self.backend.app.connection_for_read()
         connection.connect()
-        consumer = kombu.Consumer(connection.default_channel, [], on_message=self._on_message,
-                                  accept=self.backend.accept, no_ack=True)
-        for name in tuple(self._wanted):
-            self._read_queue(consumer, name)
-        self._connection, self._consumer = connection, consumer
-        if self._complained:
-            self._complained = False
-            logger.info('Result backend rpc: connected again')
+        self._consumer = kombu.Consumer(connection.default_channel, [], on_message=self._on_message,
+                                        accept=self.backend.accept, no_ack=True)
+        self._connection = connection
+        self._complained = False
 
-    def _consume_wanted(self) -> None:
-        for name in set(self._wanted) - {queue.name for queue in self._consumer.queues}:
-            self._read_queue(self._consumer, name)
-
-    def _read_queue(self, consumer: Any, name: str) -> None:
+    def _read_queue(self, name: str) -> None:
         queue = self.backend.reply_queue(name)
-        channel = consumer.channel
-        bound = queue(channel)
+        bound = queue(self._consumer.channel)
         bound.declare()
         # What is there already is fetched, so that a result that has come is seen at the first look.
         while (message := bound.get(no_ack=True, accept=self.backend.accept)) is not None:
             self._on_message(message)
-        consumer.add_queue(queue)
-        consumer.consume()
+        self._consumer.add_queue(queue)
+        self._consumer.consume()
 
     def _on_message(self, message: Any) -> None:
         task_id = message.properties.get('correlation_id')
@@ -149,8 +138,7 @@ class ReplyConsumer(BaseResultConsumer):
             logger.error('Result backend rpc: the result of %s cannot be read: %r', task_id, exc)
             meta = {'status': states.FAILURE, 'result': exc, 'traceback': None, 'children': None}
         meta['task_id'] = task_id = task_id or meta.get('task_id')
-        known = self.backend.received.get(task_id)
-        if known is None or known['status'] not in states.READY_STATES:
+        if not self.backend.has_ended(task_id):
             self.backend.received[task_id] = meta
             self._arrived.append(meta)
 
@@ -175,42 +163,30 @@ class RPCBackend(AsyncBackendMixin, Backend):
 
     result_consumer: ReplyConsumer
 
-    def __init__(self, app: Any, connection: Any = None, exchange: Any = None, exchange_type: str | None = None,
-                 persistent: bool | None = None, serializer: str | None = None, auto_delete: bool = True,
-                 **kwargs: Any) -> None:
-        super().__init__(app, serializer=serializer, **kwargs)
+    def __init__(self, app: Any, persistent: bool | None = None, auto_delete: bool = True, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
         self.persistent = self.prepare_persistent(persistent)
-        self.delivery_mode = 2 if self.persistent else 1
         self.auto_delete = auto_delete
         #: The results that have arrived, by task id.
         self.received: Any = LRUCache(limit=RESULTS_KEPT)
         #: The reply queues of this process's threads.
         self.declared: set[str] = set()
-        self._lock = threading.Lock()
         self.result_consumer = ReplyConsumer(self)
-        _backends.add(self)
 
     def on_after_fork(self) -> None:
         """Begin anew in a child: the queues, the connection and the results are its parent's."""
-        self._lock = threading.Lock()
         self.declared.clear()
         self.received = LRUCache(limit=RESULTS_KEPT)
-        self.result_consumer.on_after_fork()
+        super().on_after_fork()
 
     @property
     def oid(self) -> str:
         """Name of the queue on which this thread's results come."""
         return self.app.thread_oid  # type: ignore[no-any-return]
 
-    @property
-    def binding(self) -> kombu.Queue:
-        """This thread's reply queue."""
-        return self.reply_queue(self.oid)
-
     def reply_queue(self, name: str) -> kombu.Queue:
         """A reply queue, as Celery declares it."""
-        return kombu.Queue(name, kombu.Exchange(''), name, durable=True, auto_delete=self.auto_delete,
-                           expires=self.expires)
+        return kombu.Queue(name, kombu.Exchange(''), name, auto_delete=self.auto_delete, expires=self.expires)
 
     def as_uri(self, include_password: bool = False) -> str:
         """``rpc://``."""
@@ -223,12 +199,9 @@ class RPCBackend(AsyncBackendMixin, Backend):
         self.result_consumer.check()
         name = self.oid
         if name not in self.declared:
-            with self._lock:
-                if name not in self.declared:
-                    with self.app.connection_or_acquire() as connection:
-                        channel = connection.default_channel
-                        self.reply_queue(name)(channel).declare()
-                    self.declared.add(name)
+            with self.app.connection_or_acquire() as connection:
+                self.reply_queue(name)(connection.default_channel).declare()
+            self.declared.add(name)
         return {}
 
     def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None,
@@ -243,7 +216,7 @@ class RPCBackend(AsyncBackendMixin, Backend):
         with self.app.producer_or_acquire() as producer:
             producer.publish(meta, exchange='', routing_key=queue, correlation_id=correlation_id,
                              serializer=self.serializer, compression=self.compression, retry=True,
-                             retry_policy=self.retry_policy, delivery_mode=self.delivery_mode)
+                             retry_policy=self.retry_policy, delivery_mode=2 if self.persistent else 1)
         return result
 
     def destination_for(self, task_id: str, request: Any) -> tuple[str | None, str]:
@@ -259,20 +232,20 @@ class RPCBackend(AsyncBackendMixin, Backend):
     def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
         """What has come of a task; PENDING if nothing has. Takes what has arrived, and does not wait."""
         self._ensure_not_eager()
-        meta = self.received.get(task_id)
-        if meta is None or meta['status'] not in states.READY_STATES:
-            self.result_consumer.subscribe((task_id,))
-            self.result_consumer.poll()
-            meta = self.received.get(task_id)
-        return meta or {'status': states.PENDING, 'result': None}
-
-    poll = get_task_meta
+        if not self.has_ended(task_id):
+            self.get_task_metas((task_id,))
+        return self.received.get(task_id) or {'status': states.PENDING, 'result': None}
 
     def get_task_metas(self, task_ids: Collection[str]) -> dict[str, Meta]:
         """What has come of those tasks."""
         self.result_consumer.subscribe(task_ids)
         self.result_consumer.poll()
         return {task_id: self.received[task_id] for task_id in task_ids if task_id in self.received}
+
+    def has_ended(self, task_id: str) -> bool:
+        """Whether a final outcome has come of the task."""
+        meta = self.received.get(task_id)
+        return meta is not None and meta['status'] in states.READY_STATES
 
     def task_result_exists(self, task_id: str) -> bool:
         """Whether anything has come of the task."""
@@ -301,21 +274,3 @@ class RPCBackend(AsyncBackendMixin, Backend):
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), 'persistent': self.persistent, 'expires': self.expires,
                                          'serializer': self.serializer, 'auto_delete': self.auto_delete})
-
-
-class _Nobody:
-    """Stands for a thread that reads but waits for nothing."""
-
-    inbox: tuple[Meta, ...] = ()
-
-
-_NOBODY: Any = _Nobody()
-_backends: weakref.WeakSet[RPCBackend] = weakref.WeakSet()
-
-
-def _begin_anew() -> None:
-    for backend in list(_backends):
-        backend.on_after_fork()
-
-
-os.register_at_fork(after_in_child=_begin_anew)

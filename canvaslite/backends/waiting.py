@@ -7,6 +7,7 @@ out what it has read to the others.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -162,6 +163,7 @@ class BaseResultConsumer:
         self._listening: dict[str, weakref.WeakSet[Any]] = {}
         self._kept: dict[str, set[Any]] = {}
         self._renew_locks()
+        _consumers.add(self)
 
     def _renew_locks(self) -> None:
         self.changed = threading.Condition(threading.RLock())
@@ -333,6 +335,10 @@ class AsyncBackendMixin:
     is_async = True
     result_consumer: BaseResultConsumer
 
+    def on_after_fork(self) -> None:
+        """Begin anew in a child process."""
+        self.result_consumer.on_after_fork()
+
     def iter_native(self, result: Any, timeout: float | None = None, interval: float | None = None,
                     no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
                     on_interval: Callable[[], Any] | None = None) -> Iterator[tuple[str, Any]]:
@@ -385,3 +391,14 @@ class AsyncBackendMixin:
         """Undo `add_pending_result`."""
         self.result_consumer.leave(result)
         return result
+
+
+_consumers: weakref.WeakSet[BaseResultConsumer] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for consumer in list(_consumers):
+        consumer.backend.on_after_fork()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -7,8 +7,7 @@ are one transaction.
 
 from __future__ import annotations
 
-import logging
-import threading
+import time
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -26,7 +25,6 @@ from canvaslite.exceptions import BackendStoreError, ImproperlyConfigured
 from canvaslite.result import result_from_tuple
 
 try:
-    import sqlalchemy as sa
     from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
     from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 except ImportError as missing:
@@ -36,12 +34,10 @@ except ImportError as missing:
 from canvaslite.backends.database.engines import Database
 from canvaslite.backends.database.join import DatabaseJoin, DatabaseRecord
 from canvaslite.backends.database.legacy import unpickle_plain
+from canvaslite.backends.database.statements import Statements
 from canvaslite.backends.database.tables import ResultTables
-from canvaslite.backends.database.upsert import Upsert
 
 __all__ = ('DatabaseBackend',)
-
-logger = logging.getLogger('canvaslite.backends.database')
 
 #: Columns that are written and read always, and with ``result_extended``.
 COLUMNS = ('task_id', 'status', 'result', 'date_done', 'traceback', 'children')
@@ -69,60 +65,42 @@ class DatabaseBackend(BaseBackend):
     join: DatabaseJoin
 
     def __init__(self, dburi: str | None = None, engine_options: Mapping[str, Any] | None = None,
-                 url: str | None = None, **kwargs: Any) -> None:
-        short_lived = kwargs.pop('short_lived_sessions', None)
-        engine_callback = kwargs.pop('engine_callback', None)
+                 url: str | None = None, engine_callback: Any = None, short_lived_sessions: bool | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(url=url or dburi, **kwargs)
         conf = self.app.conf
         self.url = self.url or conf.database_url
         if not self.url:
             raise ImproperlyConfigured('database_url: the database result backend needs a URL; '
                                        'set it, or write result_backend = db+sqlite:///results.sqlite')
-        self._prepare_retries()
+        # As Celery: a database is tried three times more unless the user says otherwise.
+        if not conf.value_set_for('result_backend_always_retry') or self.always_retry is None:
+            self.always_retry = True
+        if not conf.value_set_for('result_backend_max_retries') or self.max_retries is None:
+            self.max_retries = 3
         self.engine_options = {**(conf.database_engine_options or {}), **(engine_options or {})}
         self.database = Database(
             self.url.removeprefix('db+'), self.engine_options,
             _find_callback(engine_callback or conf.database_engine_callback),
-            conf.database_short_lived_sessions if short_lived is None else short_lived)
+            conf.database_short_lived_sessions if short_lived_sessions is None else short_lived_sessions)
         self.tables = ResultTables(conf.database_table_names, conf.database_table_schemas)
-        self._setup = threading.Lock()
-        self._is_set_up = False
-        self.join = DatabaseJoin(self, self.database, self.tables)
+        self.join = DatabaseJoin(self)
+        self._statements: Statements | None = None
         if conf.database_create_tables_at_setup:
-            self._set_up()
+            self.prepare()
 
-    def _prepare_retries(self) -> None:
-        # As Celery: a database is tried three times more unless the user says otherwise.
-        is_set = getattr(self.app.conf, 'value_set_for', lambda name: False)
-        if not is_set('result_backend_always_retry') or self.always_retry is None:
-            self.always_retry = True
-        if not is_set('result_backend_max_retries') or self.max_retries is None:
-            self.max_retries = 3
-
-    def _set_up(self) -> None:
-        """Make the tables, once, and the statements for the columns that are there."""
-        if self._is_set_up:
-            return
-        with self._setup:
-            if self._is_set_up:
-                return
+    def prepare(self) -> Statements:
+        """The statements; the first time the tables that are missing are made."""
+        if self._statements is None:
             try:
                 self._ensure_retryable(self.tables.create, self.database)
             except SQLAlchemyError as exc:
-                where = self.database.explain(exc)
-                raise ImproperlyConfigured(f'result_backend: the tables cannot be made in {where}; start the database '
-                                           'or correct the URL') from exc
+                raise ImproperlyConfigured(f'result_backend: the tables cannot be made in {self.database.explain(exc)};'
+                                           ' start the database or correct the URL') from exc
             wanted = COLUMNS + (EXTENDED_COLUMNS if self.app.conf.result_extended else ())
-            self._columns = tuple(name for name in wanted if name in self.tables.columns)
-            task = self.tables.task
-            self._write_task = Upsert(self.database.dialect, task, 'task_id', self._columns,
-                                      final=('status', (states.SUCCESS,)))
-            self._write_group = Upsert(self.database.dialect, self.tables.group, 'taskset_id',
-                                       ('taskset_id', 'result', 'date_done'))
-            # One id by far the most often: its statement is compiled once, whatever the length of the others.
-            self._select = sa.select(*(task.c[name] for name in self._columns))
-            self._select_one = self._select.where(task.c.task_id == sa.bindparam('id'))
-            self._is_set_up = True
+            columns = tuple(name for name in wanted if name in self.tables.columns)
+            self._statements = Statements(self.database.dialect, self.tables, columns)
+        return self._statements
 
     def as_uri(self, include_password: bool = False) -> str:
         """The database's URL, its password masked unless `include_password`."""
@@ -148,7 +126,6 @@ class DatabaseBackend(BaseBackend):
             if store:
                 self.store_result(task_id, result, state, traceback=traceback, request=request)
             return
-        self._set_up()
         row = self._row(task_id, part.result, state, traceback, request) if store else None
         report = self._ensure_retryable(self.database.transact, self._keep_and_count, row, part, uuid(),
                                         fallback_exc=partial(BackendStoreError, task_id=task_id, state=state),
@@ -157,17 +134,17 @@ class DatabaseBackend(BaseBackend):
 
     def _keep_and_count(self, connection: Any, row: Mapping[str, Any] | None, part: chords.Part,
                         token: str) -> chords.Report:
-        record = DatabaseRecord(self.join, connection, part.group_id)
+        record = DatabaseRecord(self, connection, part.group_id)
         # The chord's row first: whoever has it sees all that was committed before.
         record.read()
         if row is not None:
-            self._write_task.execute(connection, row)
+            connection.execute(self.prepare().write_task, row)
         return self.join.count(record, part, token)
 
     def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
                       request: Any = None, **kwargs: Any) -> Any:
-        self._set_up()
-        self.database.transact(self._write_task.execute, self._row(task_id, result, state, traceback, request))
+        row = self._row(task_id, result, state, traceback, request)
+        self.database.execute(self.prepare().write_task, **row)
         return result
 
     def _row(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any) -> dict[str, Any]:
@@ -181,7 +158,7 @@ class DatabaseBackend(BaseBackend):
         if names:
             stamps = {name: meta[name] for name in names if name in meta}
             meta['stamps'] = self._pack({'stamped_headers': list(names), 'stamps': stamps})
-        return {name: meta.get(name) for name in self._columns}
+        return {name: meta.get(name) for name in self.prepare().columns}
 
     def _pack(self, value: Any) -> bytes | None:
         return None if value is None else ensure_bytes(self.encode(value))
@@ -189,21 +166,14 @@ class DatabaseBackend(BaseBackend):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _get_task_meta_for(self, task_id: str) -> Meta:
-        self._set_up()
-        rows = self.database.fetch(self._select_one, {'id': task_id})
-        if not rows:
-            return {'task_id': task_id, 'status': states.PENDING, 'result': None, 'traceback': None,
-                    'date_done': None, 'children': None}
-        return self._meta(rows[0])
+        rows = self.database.fetch(self.prepare().read_task, id=task_id)
+        return self._meta(rows[0]) if rows else {'task_id': task_id, 'status': states.PENDING, 'result': None,
+                                                 'traceback': None, 'date_done': None, 'children': None}
 
     def _get_task_metas_for(self, task_ids: Collection[str]) -> dict[str, Meta]:
-        self._set_up()
-        ids, found = list(task_ids), {}
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            among = self.tables.task.c.task_id.in_(ids[start:start + IDS_AT_ONCE])
-            for row in self.database.fetch(self._select.where(among)):
-                found[row.task_id] = self._meta(row)
-        return found
+        ids = list(task_ids)
+        return {row.task_id: self._meta(row) for start in range(0, len(ids), IDS_AT_ONCE)
+                for row in self.database.fetch(self.prepare().read_tasks, ids=ids[start:start + IDS_AT_ONCE])}
 
     def _meta(self, row: Any) -> Meta:
         meta: Meta = row._asdict()
@@ -233,56 +203,44 @@ class DatabaseBackend(BaseBackend):
 
     def task_result_exists(self, task_id: str) -> bool:
         """Whether there is a row for the task, be it PENDING."""
-        self._set_up()
-        return bool(self.database.fetch(self._select_one, {'id': task_id}))
+        return bool(self.database.fetch(self.prepare().read_task, id=task_id))
 
     def _forget(self, task_id: str) -> None:
-        self._set_up()
-        task = self.tables.task
-        self.database.transact(_execute, sa.delete(task).where(task.c.task_id == task_id))
+        self.database.execute(self.prepare().forget_task, id=task_id)
 
     # -- groups ----------------------------------------------------------------------------------------------------
 
     def _save_group(self, group_id: str, result: Any) -> Any:
-        self._set_up()
         row = {'taskset_id': group_id, 'result': self._pack(result.as_tuple()), 'date_done': _utc_now()}
-        self.database.transact(self._write_group.execute, row)
+        self.database.execute(self.prepare().write_group, **row)
         return result
 
     def _restore_group(self, group_id: str) -> Meta | None:
-        self._set_up()
-        group = self.tables.group
-        query = sa.select(group.c.taskset_id, group.c.result, group.c.date_done).where(group.c.taskset_id == group_id)
-        for row in self.database.fetch(query):
-            value = self._unpack(row.result)
-            result = None if value is None else result_from_tuple(value, self.app)
-            return {'taskset_id': row.taskset_id, 'result': result, 'date_done': row.date_done}
-        return None
+        rows = self.database.fetch(self.prepare().read_group, id=group_id)
+        if not rows:
+            return None
+        meta: Meta = rows[0]._asdict()
+        result = self._unpack(meta['result'])
+        meta['result'] = None if result is None else result_from_tuple(result, self.app)
+        return meta
 
     def _delete_group(self, group_id: str) -> None:
-        self._set_up()
-        group = self.tables.group
-        self.database.transact(_execute, sa.delete(group).where(group.c.taskset_id == group_id))
+        self.database.execute(self.prepare().forget_group, id=group_id)
 
     # -- housekeeping ------------------------------------------------------------------------------------------------
 
     def cleanup(self) -> None:
         """Remove the results, groups and chords that have expired."""
-        self._set_up()
-        self._ensure_retryable(self.join.cleanup)
-        if not self.expires:
-            return
-        oldest = _utc_now() - timedelta(seconds=self.expires)
-        for table in (self.tables.task, self.tables.group):
-            self._ensure_retryable(self.database.transact, _execute, sa.delete(table).where(table.c.date_done < oldest))
+        statements = self.prepare()
+        self._ensure_retryable(self.database.execute, *statements.expire_chords, now=time.time())
+        if self.expires:
+            oldest = _utc_now() - timedelta(seconds=self.expires)
+            for statement in statements.expire:
+                self._ensure_retryable(self.database.execute, statement, oldest=oldest)
 
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), 'dburi': self.url, 'expires': self.expires,
                                          'engine_options': self.engine_options})
-
-
-def _execute(connection: Any, statement: Any) -> Any:
-    return connection.execute(statement)
 
 
 def _utc_now() -> datetime:
@@ -290,11 +248,10 @@ def _utc_now() -> datetime:
 
 
 def _find_callback(callback: Any) -> Any:
-    if isinstance(callback, str):
-        try:
-            callback = symbol_by_name(callback)
-        except (ImportError, AttributeError) as exc:
-            raise ImproperlyConfigured(f'database_engine_callback: cannot import {callback!r}: {exc}') from exc
+    try:
+        callback = symbol_by_name(callback) if isinstance(callback, str) else callback
+    except (ImportError, AttributeError) as exc:
+        raise ImproperlyConfigured(f'database_engine_callback: cannot import {callback!r}: {exc}') from exc
     if callback is not None and not callable(callback):
         raise ImproperlyConfigured(f'database_engine_callback: must be callable, not {callback!r}')
     return callback

@@ -15,11 +15,12 @@ import logging
 import os
 import random
 import re
+import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import create_engine, event
@@ -29,16 +30,14 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('Database', 'is_collision')
+__all__ = ('Database',)
 
 logger = logging.getLogger('canvaslite.backends.database')
 
 T = TypeVar('T')
 
-#: Drivers to try where the URL names none and SQLAlchemy's default is not installed, and what to install for them.
-DRIVERS = {'postgresql': (('psycopg2', 'psycopg', 'pg8000'), 'psycopg2-binary'),
-           'mysql': (('mysqldb', 'pymysql', 'mysqlconnector'), 'pymysql'),
-           'mariadb': (('mysqldb', 'pymysql', 'mysqlconnector'), 'pymysql')}
+#: The databases, and which drivers to try where the URL names none and SQLAlchemy's own choice is not installed.
+DRIVERS = {'sqlite': (), 'postgresql': ('psycopg2', 'psycopg'), 'mysql': ('pymysql',), 'mariadb': ('pymysql',)}
 
 #: Seconds a SQLite writer waits for its turn.
 SQLITE_TIMEOUT = 60.0
@@ -65,13 +64,15 @@ class Database:
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None,
                  engine_callback: Callable[[Any], Any] | None = None, short_lived: bool = False) -> None:
-        self.url = _parse_url(url)
-        self.engine = _make_engine(self.url, dict(options or {}), short_lived)
+        parsed = _parse_url(url)
+        backend = parsed.get_backend_name()
+        self.in_memory = backend == 'sqlite' and (
+            parsed.database in (None, '', ':memory:') or 'mode=memory' in parsed.render_as_string())
+        self.engine = _make_engine(parsed, _options(backend, dict(options or {}), self.in_memory, short_lived))
         self.url = self.engine.url
         self.dialect: str = self.engine.dialect.name
         if engine_callback is not None:
             engine_callback(self.engine)
-        self.in_memory = self.dialect == 'sqlite' and _is_in_memory(self.url)
         #: Held while SQLite is used, and during a fork.
         self.gate = self._make_gate()
         self._writer = self.engine.execution_options(canvaslite_writes=True)
@@ -87,7 +88,11 @@ class Database:
         """
         return self._repeat(self._transact_once, work, args)
 
-    def fetch(self, statement: Any, parameters: Any = None) -> list[Any]:
+    def execute(self, *statements: Any, **parameters: Any) -> None:
+        """Execute the statements, which take the same parameters, in one transaction."""
+        self.transact(_execute_all, statements, parameters)
+
+    def fetch(self, statement: Any, **parameters: Any) -> list[Any]:
         """All rows that a query finds."""
         return self._repeat(self._fetch_once, statement, parameters)
 
@@ -108,7 +113,7 @@ class Database:
                 attempt += 1
                 lost = exc.connection_invalidated
                 # A lost connection was idle too long, or the server is away: the first is over after one repetition.
-                if attempt >= (2 if lost else ATTEMPTS) or not (lost or is_collision(exc)):
+                if attempt >= (2 if lost else ATTEMPTS) or not (lost or _is_collision(exc)):
                     raise
                 logger.debug('Database: %s, trying again', _reason(exc))
             time.sleep(random.uniform(0, min(0.2, 0.002 * 2 ** attempt)))
@@ -139,16 +144,16 @@ class Database:
         return f'{self.as_uri()}: {_reason(exc)}'
 
 
-def is_collision(exc: DBAPIError) -> bool:
+def _execute_all(connection: Any, statements: tuple[Any, ...], parameters: Mapping[str, Any]) -> None:
+    for statement in statements:
+        connection.execute(statement, parameters)
+
+
+def _is_collision(exc: DBAPIError) -> bool:
     """Whether a transaction failed only because another one was there, so that it may be repeated."""
-    original = exc.orig
-    state = getattr(original, 'sqlstate', None) or getattr(original, 'pgcode', None)
-    if state in COLLISION_STATES:
-        return True
-    details = getattr(original, 'args', ()) or ('',)
-    if details[0] in COLLISION_NUMBERS:
-        return True
-    return 'is locked' in str(details[0])
+    reason = (exc.orig.args if exc.orig is not None else ()) or ('',)
+    state = getattr(exc.orig, 'sqlstate', None) or getattr(exc.orig, 'pgcode', None)
+    return state in COLLISION_STATES or reason[0] in COLLISION_NUMBERS or 'is locked' in str(reason[0])
 
 
 def _reason(exc: BaseException) -> str:
@@ -165,87 +170,66 @@ def _parse_url(url: str) -> Any:
                                    'db+sqlite:///results.sqlite or db+postgresql://user:password@host/name') from None
 
 
-def _is_in_memory(url: Any) -> bool:
-    return url.database in (None, '', ':memory:') or 'mode=memory' in url.render_as_string(hide_password=True)
-
-
-def _make_engine(url: Any, options: dict[str, Any], short_lived: bool) -> Any:
+def _options(backend: str, options: dict[str, Any], in_memory: bool, short_lived: bool) -> dict[str, Any]:
     # A connection that went stale is found by `_repeat`; a ping at each use would double the trips to the server.
     options.pop('pool_pre_ping', None)
-    backend = url.get_backend_name()
     if backend == 'sqlite':
-        _prepare_sqlite(url, options)
-    if short_lived and options.get('poolclass') is not QueuePool:
+        options['connect_args'] = {'timeout': SQLITE_TIMEOUT, **(options.get('connect_args') or {})}
+    if in_memory:
+        # One connection is the whole database: keep it, lend it to one thread at a time.
+        options['connect_args']['check_same_thread'] = False
+        options.update(poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=SQLITE_TIMEOUT, pool_recycle=-1)
+    elif short_lived:
         options = {name: value for name, value in options.items()
                    if not name.startswith('pool') and name not in ('max_overflow', 'echo_pool')}
         options['poolclass'] = NullPool
-    engine = _create_with_driver(url, options)
+    return options
+
+
+def _make_engine(url: Any, options: dict[str, Any]) -> Any:
+    backend = url.get_backend_name()
+    if backend not in DRIVERS:
+        raise ImproperlyConfigured(f'result_backend: no database is called {backend!r}; '
+                                   'use db+sqlite, db+postgresql or db+mysql')
+    drivers = () if '+' in url.drivername else DRIVERS[backend]
+    for candidate in (url, *(url.set(drivername=f'{backend}+{driver}') for driver in drivers)):
+        try:
+            engine = create_engine(candidate, **options)
+            break
+        except NoSuchModuleError:
+            raise ImproperlyConfigured(f'result_backend: SQLAlchemy knows no driver {url.drivername!r}; '
+                                       f'write db+{backend}://…') from None
+        except TypeError as exc:
+            raise ImproperlyConfigured(f'database_engine_options: {_reason(exc)}') from None
+        except ImportError as exc:
+            missing = exc
+    else:
+        raise ImproperlyConfigured(f'result_backend: no driver for {url.drivername} ({missing}); '
+                                   f'pip install {(*DRIVERS[backend], url.get_driver_name())[0]}')
     if backend == 'sqlite':
         event.listen(engine, 'connect', _on_sqlite_connect)
         event.listen(engine, 'begin', _on_sqlite_begin)
     return engine
 
 
-def _create_with_driver(url: Any, options: dict[str, Any]) -> Any:
-    backend = url.get_backend_name()
-    alternatives, package = DRIVERS.get(backend, ((), ''))
-    candidates = [url]
-    if '+' not in url.drivername:
-        candidates += [url.set(drivername=f'{backend}+{driver}') for driver in alternatives]
-    for candidate in candidates:
-        try:
-            return create_engine(candidate, **options)
-        except NoSuchModuleError:
-            raise ImproperlyConfigured(f'result_backend: SQLAlchemy knows no database {url.drivername!r}; use '
-                                       'db+sqlite, db+postgresql or db+mysql, or install its dialect') from None
-        except TypeError as exc:
-            raise ImproperlyConfigured(f'database_engine_options: {_reason(exc)}') from None
-        except ImportError as exc:
-            missing = exc
-    what = f'pip install {package}' if package else 'install it'
-    raise ImproperlyConfigured(f'result_backend: no driver for {url.drivername} ({missing}); {what}') from None
-
-
-def _prepare_sqlite(url: Any, options: dict[str, Any]) -> None:
-    connect = options['connect_args'] = dict(options.get('connect_args') or {})
-    connect.setdefault('timeout', SQLITE_TIMEOUT)
-    if _is_in_memory(url):
-        # One connection is the whole database: keep it, lend it to one thread at a time.
-        for name in ('pool_recycle', 'poolclass'):
-            options.pop(name, None)
-        connect['check_same_thread'] = False
-        options.update(poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=SQLITE_TIMEOUT)
-
-
 def _on_sqlite_connect(connection: Any, record: Any) -> None:
     # Python's own handling of transactions would begin them late, as readers, and fail when they turn to writing.
     connection.isolation_level = None
+    for attempt in range(ATTEMPTS):
+        try:
+            # With a log, readers and the writer do not stop each other. It lasts in the file.
+            connection.execute('PRAGMA journal_mode=WAL')
+            return
+        except sqlite3.OperationalError as exc:
+            if 'is locked' not in str(exc):
+                return  # a file that may only be read
+            # It wants the file for itself and does not wait for it: another process may be doing the same just now.
+            time.sleep(random.uniform(0, 0.01 * (attempt + 1)))
 
 
 def _on_sqlite_begin(connection: Any) -> None:
     writes = connection.get_execution_options().get('canvaslite_writes')
     connection.exec_driver_sql('BEGIN IMMEDIATE' if writes else 'BEGIN')
-
-
-def use_write_ahead_log(database: Database) -> None:
-    """Have a SQLite file keep a log, so that readers and the writer do not stop each other. It lasts in the file."""
-    if database.dialect != 'sqlite' or database.in_memory:
-        return
-    # Raises SQLAlchemy's error where there is no database; a raw connection would raise its driver's.
-    database.engine.connect().close()
-    for attempt in range(ATTEMPTS):
-        connection = database.engine.raw_connection()
-        try:
-            cursor = connection.cursor()
-            if cursor.execute('PRAGMA journal_mode').fetchone()[0] == 'wal':
-                return
-            # It wants the file for itself and does not wait for it: another process may be doing the same just now.
-            with suppress(database.engine.dialect.dbapi.OperationalError):
-                if cursor.execute('PRAGMA journal_mode=WAL').fetchone()[0] != 'wal':
-                    return  # a file system without shared memory: slower, as correct
-        finally:
-            connection.close()
-        time.sleep(random.uniform(0, 0.01 * (attempt + 1)))
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -17,27 +17,22 @@ from canvaslite.exceptions import SecurityError
 
 __all__ = ('unpickle_plain',)
 
-#: What may be built besides exceptions.
-PLAIN = frozenset({
-    ('builtins', name) for name in ('set', 'frozenset', 'complex', 'bytearray', 'range', 'slice', 'object')
-} | {
-    ('datetime', name) for name in ('datetime', 'date', 'time', 'timedelta', 'timezone')
-} | {
-    ('decimal', 'Decimal'), ('uuid', 'UUID'), ('uuid', 'SafeUUID'), ('collections', 'OrderedDict'),
-    ('collections', 'defaultdict'), ('collections', 'deque'), ('collections', 'Counter'), ('fractions', 'Fraction'),
-    ('copyreg', '_reconstructor'), ('_codecs', 'encode'),
-})
+#: What may be built besides exceptions, by module.
+PLAIN = {
+    'builtins': ('set', 'frozenset', 'complex', 'bytearray', 'range', 'slice', 'object'),
+    'collections': ('OrderedDict', 'defaultdict', 'deque', 'Counter'),
+    'datetime': ('datetime', 'date', 'time', 'timedelta', 'timezone'),
+    'decimal': ('Decimal',), 'fractions': ('Fraction',), 'uuid': ('UUID', 'SafeUUID'),
+    'copyreg': ('_reconstructor',), '_codecs': ('encode',),
+}
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in PLAIN:
+        if name in PLAIN.get(module, ()):
             return super().find_class(module, name)
-        if module == wire.CELERY_EXCEPTIONS_MODULE and hasattr(exceptions, name):
-            found: Any = getattr(exceptions, name)
-        else:
-            # Only what is loaded already: importing a module runs it.
-            found = getattr(sys.modules.get(module), name, None)
+        # Only from what is loaded already: importing a module runs it.
+        found = getattr(exceptions if module == wire.CELERY_EXCEPTIONS_MODULE else sys.modules.get(module), name, None)
         if isinstance(found, type) and issubclass(found, BaseException):
             return found
         raise SecurityError(f'A stored result was pickled and holds a {module}.{name}, which is not built here; '

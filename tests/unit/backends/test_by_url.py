@@ -17,7 +17,7 @@ class OwnBackend(BaseBackend):
     ('rediss://localhost/1?ssl_cert_reqs=none', 'RedisBackend', 'rediss://localhost/1?ssl_cert_reqs=none'),
     ('sentinel://a:1/0;sentinel://b:2/0', 'SentinelBackend', 'sentinel://a:1/0;sentinel://b:2/0'),
     ('db+sqlite://', 'DatabaseBackend', 'sqlite://'),
-    ('cache+memory://', 'MemoryBackend', 'memory://'),
+    ('cache+memory://', 'CacheBackend', 'memory://'),
     ('rpc://', 'RPCBackend', 'rpc://'),
     ('disabled://', 'DisabledBackend', 'disabled://'),
     (f'{__name__}:OwnBackend', 'OwnBackend', None),

@@ -1,10 +1,8 @@
-"""Results in memory and in memcached: what is shared, what is not, and what a user gets wrong."""
+"""Results in memory: what is shared, what is not, and what a user gets wrong."""
 
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
-import sys
 import threading
 import warnings
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 
 from canvaslite import Celery, states
+from canvaslite.backends.cache import memory
 from canvaslite.exceptions import ImproperlyConfigured
 
 fork = multiprocessing.get_context('fork')
@@ -55,7 +54,7 @@ def test_a_child_process_is_told_once_that_nobody_sees_its_results() -> None:
 
 def test_a_fork_while_another_thread_holds_the_memory_harms_nobody() -> None:
     backend = make().backend
-    with backend.client.changed:
+    with memory.changed:
         child = fork.Process(target=backend.mark_as_done, args=('forked', 1))
         child.start()
         child.join(10)
@@ -65,11 +64,3 @@ def test_a_fork_while_another_thread_holds_the_memory_harms_nobody() -> None:
 def test_an_unknown_cache_is_named() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"no cache is called 'nosuch'; use cache\+memory://"):
         make('cache+nosuch://').backend
-
-
-def test_a_missing_memcached_library_is_one_line_that_says_what_to_install() -> None:
-    code = ('import sys; sys.modules["pymemcache"] = sys.modules["pylibmc"] = None\n'
-            'from canvaslite import Celery\n'
-            'Celery(backend="cache+memcached://127.0.0.1:11211/").backend')
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].endswith('pip install pymemcache (or pylibmc)')

@@ -35,13 +35,13 @@ def url(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize('backend, message', [
     ('database', 'database_url: .*needs a URL'),
-    ('db+nosuch://host/name', "result_backend: SQLAlchemy knows no database 'nosuch'"),
+    ('db+nosuch://host/name', "result_backend: no database is called 'nosuch'; use db\\+sqlite"),
     ('db+://x', 'result_backend: the database URL cannot be read'),
     ('db+sqlite:////no/such/folder/results.sqlite', 'result_backend: .*/no/such/folder.*unable to open database file'),
     ('db+postgresql://postgres:secret@127.0.0.1:1/x',
      r'result_backend: .*postgres:\*\*\*@127.0.0.1:1.*start the database'),
     ('db+mysql://root:secret@127.0.0.1:1/x', r'result_backend: .*root:\*\*\*@127.0.0.1:1.*start the database'),
-    ('db+mssql+nosuch://u:secret@host/x', 'result_backend: SQLAlchemy knows no database'),
+    ('db+mysql+nosuch://u:secret@host/x', "result_backend: SQLAlchemy knows no driver 'mysql\\+nosuch'"),
 ])
 def test_a_wrong_url_is_one_line_that_names_the_setting_and_shows_no_password(backend: str, message: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=message) as caught:

@@ -21,7 +21,7 @@ def make(backend: str, **settings: Any) -> Any:
 @pytest.mark.parametrize('url, message', [
     ('file:///no/such/folder', 'cannot write to the folder /no/such/folder .*make it'),
     ('file', 'needs a folder; write file:///path/to/folder'),
-    ('file://', 'names no folder'),
+    ('file://', 'needs a folder; write file:///path/to/folder'),
 ])
 def test_a_wrong_folder_is_one_line_that_says_what_to_write(url: str, message: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=f'result_backend: .*{message}') as caught:
