@@ -59,10 +59,9 @@ class Step:
 
     def include(self, parent: Any) -> bool:
         """Take part, if `include_if` says so."""
-        if not self.include_if(parent):
-            return False
-        self.create(parent)
-        return True
+        if included := self.include_if(parent):
+            self.create(parent)
+        return included
 
     def info(self, parent: Any) -> dict[str, Any] | None:
         """What ``inspect stats`` shows of it."""
@@ -83,11 +82,10 @@ class StartStopStep(Step):
     obj: Any = None
 
     def include(self, parent: Any) -> bool:
-        if not self.include_if(parent):
-            return False
-        self.obj = self.create(parent)
-        parent.steps.append(self)
-        return True
+        if included := self.include_if(parent):
+            self.obj = self.create(parent)
+            parent.steps.append(self)
+        return included
 
     def start(self, parent: Any) -> None:
         if self.obj is not None:
@@ -123,23 +121,16 @@ class ConsumerStep(StartStopStep):
             consumer.consume()
 
     def stop(self, c: Any) -> None:
-        self._close(c, cancel=True)
-
-    def shutdown(self, c: Any) -> None:
-        """The connection is about to be closed."""
-        self._close(c, cancel=False)
-
-    def _close(self, c: Any, cancel: bool) -> None:
-        consumers, self.consumers = self.consumers, None
-        channels = {}
-        for consumer in consumers or ():
-            if cancel and c.connection is not None:
+        consumers, self.consumers = self.consumers or (), None
+        if c.connection is not None:
+            for consumer in consumers:
                 ignore_errors(c.connection, consumer.cancel)
-            if consumer.channel is not None:
-                channels[id(consumer.channel)] = consumer.channel
-        for channel in channels.values():
-            if c.connection is not None:
-                ignore_errors(c.connection, channel.close)
+            for channel in {id(consumer.channel): consumer.channel for consumer in consumers}.values():
+                if channel is not None:
+                    ignore_errors(c.connection, channel.close)
+
+    #: The connection is about to be closed.
+    shutdown = stop
 
 
 class Blueprint:
@@ -155,57 +146,42 @@ class Blueprint:
         self.name = name or self.name or type(self).__qualname__
         self.types = [*self.default_steps, *(steps or ())]
         self.state = 0
-        self.started = 0
         self.steps: dict[str, Step] = {}
-        self.order: list[Step] = []
-
-    # -- making
 
     def apply(self, parent: Any, **kwargs: Any) -> Blueprint:
         """Make the steps in their order, and include them in `parent`."""
-        for step_class in self._sort():
-            step = step_class(parent, **kwargs)
-            self.steps[step_class.name] = step
-            self.order.append(step)
-        for step in self.order:
+        self.steps = {step.name: step(parent, **kwargs) for step in self._sort()}
+        for step in self.steps.values():
             step.include(parent)
         return self
 
     def _sort(self) -> list[type[Step]]:
         """The classes in an order that has every one after what it requires. Raises `KeyError` for a circle."""
-        classes = self._load()
-        last = {name for name, step in classes.items() if step.last}
-        graph = {name: [symbol_by_name(required).name for required in step.requires] for name, step in classes.items()}
-        for name in last:
-            graph[name] = [other for other in classes if other not in last]
-        try:
-            return [classes[name] for name in TopologicalSorter(graph).static_order()]
-        except CycleError as exc:
-            raise KeyError(f'bootsteps of {self.name} require each other: {exc.args[1]}') from exc
-
-    def _load(self) -> dict[str, Any]:
-        classes: dict[str, Any] = {}
+        requires: dict[Any, list[Any]] = {}
         pending = [symbol_by_name(step) for step in self.types]
         while pending:
             step = pending.pop(0)
-            if step.name not in classes:
-                classes[step.name] = step
-                pending += [symbol_by_name(required) for required in step.requires]
-        return classes
-
-    # -- running
+            if step not in requires:
+                requires[step] = [symbol_by_name(required) for required in step.requires]
+                pending += requires[step]
+        for step in requires:
+            if step.last:
+                requires[step] = [other for other in requires if not other.last]
+        try:
+            return list(TopologicalSorter(requires).static_order())
+        except CycleError as exc:
+            raise KeyError(f'bootsteps of {self.name} require each other: {exc.args[1]}') from exc
 
     def start(self, parent: Any) -> None:
         """Start the steps."""
         self.state = RUN
-        for position, step in enumerate(parent.steps):
+        for step in parent.steps:
             logger.debug('| %s: Starting %s', self.name, step.alias)
-            self.started = position + 1
             step.start(parent)
 
     def restart(self, parent: Any) -> None:
         """Stop the steps, to be started again."""
-        self.send_all(parent, 'stop', 'restarting', propagate=False)
+        self.send_all(parent, 'stop', 'restarting')
 
     def stop(self, parent: Any, close: bool = True, terminate: bool = False) -> None:
         """Stop the steps, those last started first."""
@@ -214,25 +190,22 @@ class Blueprint:
         if self.state != RUN:
             self.state = TERMINATE
             return
-        self.send_all(parent, 'close', 'closing', reverse=False, propagate=False)
+        self.send_all(parent, 'close', 'closing', reverse=False)
         self.state = CLOSE
         method, description = ('terminate', 'terminating') if terminate else ('stop', 'stopping')
-        self.send_all(parent, method, description, propagate=False)
+        self.send_all(parent, method, description)
         self.state = TERMINATE
 
-    def send_all(self, parent: Any, method: str, description: str | None = None, reverse: bool = True,
-                 propagate: bool = True, args: Iterable[Any] = ()) -> None:
-        """Call `method` of every step that has it. Errors are logged unless `propagate`."""
+    def send_all(self, parent: Any, method: str, description: str | None = None, reverse: bool = True) -> None:
+        """Call `method` of every step that has it. Errors are logged."""
         for step in reversed(parent.steps) if reverse else list(parent.steps):
             function = getattr(step, method, None)
             if function is None:
                 continue
             logger.debug('| %s: %s %s...', self.name, (description or method).capitalize(), step.alias)
             try:
-                function(parent, *args)
+                function(parent)
             except Exception as exc:
-                if propagate:
-                    raise
                 logger.exception('Error on %s %s: %r', description or method, step.alias, exc)
 
     def info(self, parent: Any) -> dict[str, Any]:

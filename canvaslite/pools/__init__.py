@@ -1,8 +1,4 @@
-"""Pools: what runs a worker's tasks.
-
-`prefork` (child processes, the default), `threads`, and `solo` (the worker's own process). `pool_class` finds
-one by the name that users give.
-"""
+"""What runs a worker's tasks: `prefork` (processes, the default), `threads`, `solo` (the worker's own process)."""
 
 from __future__ import annotations
 
@@ -19,14 +15,6 @@ ALIASES = {
     'threads': 'canvaslite.pools.thread:ThreadPool',
     'solo': 'canvaslite.pools.solo:SoloPool',
 }
-_OURS = ('prefork', 'threads', 'solo')
-#: Pools that Celery has and we do not (yet).
-_ABSENT = {'eventlet', 'gevent', 'custom'}
-
-
-def get_available_pool_names() -> tuple[str, ...]:
-    """The names a user may give."""
-    return tuple(ALIASES)
 
 
 def pool_class(name: Any) -> Any:
@@ -38,13 +26,10 @@ def pool_class(name: Any) -> Any:
         return name
     if name in ALIASES:
         return symbol_by_name(ALIASES[name])
-    if name in _ABSENT or (':' not in name and '.' not in name):
+    if ':' not in name and '.' not in name:
         raise ImproperlyConfigured(
-            f'worker_pool: there is no pool {name!r}; choose one of {", ".join(_OURS)}, or give module:Class.')
+            f'worker_pool: there is no pool {name!r}; choose one of prefork, threads, solo, or give module:Class.')
     try:
         return symbol_by_name(name)
     except (ImportError, AttributeError) as exc:
         raise ImproperlyConfigured(f'worker_pool: cannot import the pool {name!r}: {exc}') from exc
-
-
-get_implementation = pool_class

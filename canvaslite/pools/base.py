@@ -1,8 +1,8 @@
 """`Pool`: what the worker asks of the thing that runs its tasks, and what it is told in return.
 
-A pool is given requests and decides who runs which when. It never looks into a message: it takes a request's
-`Job`, has it run by a `Runner`, and tells the `Listener` how that went. All of this happens in the thread of the
-worker's loop; only a pool knows about its processes or threads.
+A pool is given requests and decides who runs which when. It never looks into a message: it takes ``request.job()``,
+has it run by a `Runner`, and tells the `Listener` how that went. Besides it reads of a request its `Pace` and its
+`limits` (hard and soft, in seconds, or None). All of this happens in the thread of the worker's loop.
 """
 
 from __future__ import annotations
@@ -30,24 +30,11 @@ class Pace:
 
     def note(self, elapsed: float) -> None:
         """Take one more run into account. A slower one counts more than a faster one: pessimism keeps queues fair."""
-        if not self.measured:
+        if self.measured:
+            self.mean += (elapsed - self.mean) * (0.5 if elapsed > self.mean else 0.125)
+        else:
             self.measured = True
             self.mean = elapsed
-        elif elapsed > self.mean:
-            self.mean += (elapsed - self.mean) * 0.5
-        else:
-            self.mean += (elapsed - self.mean) * 0.125
-
-
-class Work(Protocol):
-    """What a pool needs to know of a request."""
-
-    pace: Any
-    #: Hard and soft time limit in seconds, or None when there is neither.
-    limits: tuple[float | None, float | None] | None
-
-    def job(self) -> Job:
-        """What the child is to run."""
 
 
 class Listener(Protocol):

@@ -10,6 +10,11 @@ import signal
 import sys
 from typing import Any
 
+try:
+    import setproctitle  # type: ignore[import-not-found]
+except ImportError:  # optional
+    setproctitle = None
+
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
@@ -21,10 +26,9 @@ def _prctl(option: int, value: Any) -> None:
 
 def set_process_title(title: str) -> None:
     """Show `title` in ``ps`` and ``top``: all of it with the package setproctitle, else its first 15 characters."""
-    try:
-        import setproctitle  # type: ignore[import-not-found]  # noqa: PLC0415
+    if setproctitle is not None:
         setproctitle.setproctitle(title)
-    except ImportError:
+    else:
         _prctl(_PR_SET_NAME, title.encode('utf-8', 'replace')[:15])
 
 

@@ -215,7 +215,7 @@ class Consumer:
 
     def shutdown(self) -> None:
         """Say goodbye to the broker."""
-        self.blueprint.send_all(self, 'shutdown', propagate=False)
+        self.blueprint.send_all(self, 'shutdown')
         connection, self.connection = self.connection, None
         if self.binding is not None:
             self.binding.detach()

@@ -238,7 +238,7 @@ class Worker:
         if exitcode is not None:
             self.exitcode = exitcode
         if self.blueprint.state == bootsteps.CLOSE:
-            self.blueprint.send_all(self, 'terminate', 'terminating', propagate=False)
+            self.blueprint.send_all(self, 'terminate', 'terminating')
         else:
             self.blueprint.stop(self, terminate=True)
         signals.worker_shutdown.send(sender=self)

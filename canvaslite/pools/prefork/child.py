@@ -44,21 +44,27 @@ _RESET = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGQUIT, signal.
 
 
 class ChildProgram:
-    """What a child process runs, from the fork to its end. `release` closes what it inherited and does not need."""
+    """What a child process runs, from the fork to its end.
+
+    `release` closes what it inherited and does not need; `theirs` is the parent's end of its own socket.
+    """
 
     def __init__(self, sock: socket.socket, page: SharedPage, preparation: Preparation, index: int,
-                 release: Callable[[], None], max_tasks: int | None = None, max_memory: int | None = None) -> None:
+                 release: Callable[[], None], theirs: socket.socket, max_tasks: int | None,
+                 max_memory: int | None) -> None:
         self.sock = sock
         self.page = page
         self.preparation = preparation
         self.index = index
         self.release = release
+        self.theirs = theirs
         self.max_tasks = max_tasks or sys.maxsize
         self.max_memory = max_memory
 
     def __call__(self) -> None:
         """Run until told to end. The exit code is 0, or that of a task that ended the process."""
         self.release()
+        self.theirs.close()
         die_with_parent()
         reseed_random()
         gc.enable()

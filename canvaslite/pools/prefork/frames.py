@@ -20,6 +20,7 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from canvaslite.protocol.job import Job
@@ -38,71 +39,43 @@ READY, STARTED, FINISHED = 1, 2, 3
 
 NOTE_LIMIT = 2048
 READ_SIZE = 1 << 18
+#: Exchanges and routing keys remembered as bytes and back: a worker sees few different ones.
 _ROUTES_KEPT = 1000
+#: The frame after which a child ends.
+CLOSING = _JOB.pack(_JOB_REST, 0, _CLOSE, 0, 0)
 
 
-class Routes:
-    """Exchange and routing key as bytes and back, remembered: a worker sees few different ones."""
-
-    __slots__ = ('_packed', '_unpacked')
-
-    def __init__(self) -> None:
-        self._packed: dict[tuple[str, str], bytes] = {}
-        self._unpacked: dict[bytes, tuple[str, str]] = {}
-
-    def pack(self, exchange: str, routing_key: str) -> bytes:
-        known = self._packed.get((exchange, routing_key))
-        if known is not None:
-            return known
-        if len(self._packed) >= _ROUTES_KEPT:
-            self._packed.clear()
-        packed = f'{exchange}\0{routing_key}'.encode('utf-8', 'surrogatepass')[:0xFFFF]
-        self._packed[exchange, routing_key] = packed
-        return packed
-
-    def unpack(self, packed: bytes) -> tuple[str, str]:
-        known = self._unpacked.get(packed)
-        if known is not None:
-            return known
-        if len(self._unpacked) >= _ROUTES_KEPT:
-            self._unpacked.clear()
-        exchange, _, routing_key = packed.decode('utf-8', 'surrogatepass').partition('\0')
-        self._unpacked[packed] = (exchange, routing_key)
-        return exchange, routing_key
+@lru_cache(_ROUTES_KEPT)
+def _pack_route(exchange: str, routing_key: str) -> bytes:
+    return f'{exchange}\0{routing_key}'.encode('utf-8', 'surrogatepass')[:0xFFFF]
 
 
-class JobEncoder:
-    """Makes job frames."""
+@lru_cache(_ROUTES_KEPT)
+def _unpack_route(packed: bytes) -> tuple[str, str]:
+    exchange, _, routing_key = packed.decode('utf-8', 'surrogatepass').partition('\0')
+    return exchange, routing_key
 
-    __slots__ = ('routes',)
 
-    def __init__(self) -> None:
-        self.routes = Routes()
-
-    def encode(self, seq: int, job: Job) -> bytes:
-        form, head, body, exchange, routing_key, redelivered, verdict = job
-        if verdict is not None:
-            pickled = pickle.dumps(job, 5)
-            return _JOB.pack(_JOB_REST + len(pickled), seq, _PICKLED, 0, 0) + pickled
-        route = self.routes.pack(exchange, routing_key)
-        length = _JOB_REST + len(route) + len(head) + len(body)
-        flags = form | _REDELIVERED if redelivered else form
-        return b''.join((_JOB.pack(length, seq, flags, len(route), len(head)), route, head, body))
-
-    def encode_close(self) -> bytes:
-        """The frame after which a child ends."""
-        return _JOB.pack(_JOB_REST, 0, _CLOSE, 0, 0)
+def encode_job(seq: int, job: Job) -> bytes:
+    """One job frame."""
+    form, head, body, exchange, routing_key, redelivered, verdict = job
+    if verdict is not None:
+        pickled = pickle.dumps(job, 5)
+        return _JOB.pack(_JOB_REST + len(pickled), seq, _PICKLED, 0, 0) + pickled
+    route = _pack_route(exchange, routing_key)
+    length = _JOB_REST + len(route) + len(head) + len(body)
+    flags = form | _REDELIVERED if redelivered else form
+    return b''.join((_JOB.pack(length, seq, flags, len(route), len(head)), route, head, body))
 
 
 class JobReader:
     """Reads job frames from a child's blocking socket."""
 
-    __slots__ = ('_rest', '_routes', '_sock')
+    __slots__ = ('_rest', '_sock')
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._rest = b''
-        self._routes = Routes()
 
     def read(self) -> list[tuple[int, Job | None]]:
         """Wait for at least one frame; return all that are there as (seq, job), with None for the closing one.
@@ -134,7 +107,7 @@ class JobReader:
 
     def _decode(self, data: bytes, jobs: list[tuple[int, Job | None]]) -> int:
         offset, end, size = 0, len(data), _JOB.size
-        unpack_from, unpack_route = _JOB.unpack_from, self._routes.unpack
+        unpack_from = _JOB.unpack_from
         while end - offset >= size:
             length, seq, flags, route_length, head_length = unpack_from(data, offset)
             stop = offset + 4 + length
@@ -142,7 +115,7 @@ class JobReader:
                 break
             head = offset + size + route_length
             if flags < _PICKLED:
-                exchange, routing_key = unpack_route(data[offset + size:head])
+                exchange, routing_key = _unpack_route(data[offset + size:head])
                 body = head + head_length
                 jobs.append((seq, Job(flags & _FORM, data[head:body], data[body:stop], exchange, routing_key,
                                       flags >= _REDELIVERED)))

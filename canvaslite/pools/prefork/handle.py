@@ -28,9 +28,8 @@ class ChildHandle:
     `inflight` holds (request, assumed cost in seconds) by sequence number, in the order in which they were sent.
     """
 
-    __slots__ = ('announced', 'born', 'closing', 'cost', 'fate', 'given_at', 'index', 'inflight', 'left', 'load', 'out',
-                 'page', 'partial', 'process', 'ready', 'replaced', 'rest', 'seq', 'sock', 'stalled', 'timers',
-                 'writable')
+    __slots__ = ('announced', 'born', 'closing', 'fate', 'given_at', 'index', 'inflight', 'left', 'load', 'out', 'page',
+                 'partial', 'process', 'ready', 'replaced', 'rest', 'seq', 'sock', 'stalled', 'timers', 'writable')
 
     def __init__(self, context: BaseContext, index: int) -> None:
         self.index = index
@@ -65,8 +64,7 @@ class ChildHandle:
              max_memory: int | None, name: str) -> None:
         """Start the process."""
         self.sock, theirs = socket.socketpair()
-        program = ChildProgram(theirs, self.page, preparation, self.index, _Release(release, self.sock),
-                               max_tasks, max_memory)
+        program = ChildProgram(theirs, self.page, preparation, self.index, release, self.sock, max_tasks, max_memory)
         self.left = max_tasks or float('inf')
         self.process = context.Process(target=program, name=name, daemon=True)
         self.process.index = self.index
@@ -88,14 +86,14 @@ class ChildHandle:
         return (self.ready and not self.stalled and not self.closing and self.left > 0
                 and len(self.partial) < OUT_LIMIT)
 
-    def give(self, request: Any, cost: float, encoder: frames.JobEncoder, now: float) -> None:
+    def give(self, request: Any, cost: float, now: float) -> None:
         """Put a job in the out-buffer."""
         self.seq = seq = self.seq + 1
         self.inflight[seq] = (request, cost)
         self.load += cost
         self.left -= 1
         self.given_at = now
-        self.out.append(encoder.encode(seq, request.job()))
+        self.out.append(frames.encode_job(seq, request.job()))
 
     def write(self) -> bool:
         """Write as much as the child takes without blocking; False when something is left over."""
@@ -161,17 +159,3 @@ class ChildHandle:
     def describe_exit(self) -> str:
         """How the process ended, for people: ``signal 9 (SIGKILL)``, ``exitcode 1``."""
         return str(human_status(self.process.exitcode))
-
-
-class _Release:
-    """Closes in a new child what the parent holds, and the parent's end of its own socket."""
-
-    __slots__ = ('others', 'own')
-
-    def __init__(self, others: Callable[[], None], own: socket.socket) -> None:
-        self.others = others
-        self.own = own
-
-    def __call__(self) -> None:
-        self.others()
-        self.own.close()

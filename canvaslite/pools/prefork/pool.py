@@ -56,7 +56,6 @@ class PreforkPool(Pool):
         self.max_memory = max_memory_per_child
         self.release = release
         self.context = billiard.get_context('fork')
-        self.encoder = frames.JobEncoder()
         self.children: list[ChildHandle] = []
         self.idle: list[ChildHandle] = []
         self.watch = Watch(self)
@@ -126,7 +125,7 @@ class PreforkPool(Pool):
 
     def _close_if_done(self, child: ChildHandle) -> None:
         if child.closing and not child.inflight:
-            child.out.append(self.encoder.encode_close())
+            child.out.append(frames.CLOSING)
             self._write(child)
 
     # -- handing over
@@ -135,13 +134,13 @@ class PreforkPool(Pool):
         waiting = self.waiting
         if waiting:
             now = time.monotonic()
-            encoder, idle, written_to = self.encoder, self.idle, self._written_to
+            idle, written_to = self.idle, self._written_to
             while waiting:
                 mean = waiting[0].pace.mean
                 child = idle.pop() if idle else self._choose_busy(mean) if mean < SHORT_TASK else None
                 if child is None:
                     break
-                child.give(waiting.popleft(), mean if mean > LEAST_COST else LEAST_COST, encoder, now)
+                child.give(waiting.popleft(), mean if mean > LEAST_COST else LEAST_COST, now)
                 written_to[child] = None
             self.watch.wake()
         if self._written_to:

@@ -23,8 +23,7 @@ def plain(job: Job) -> bool:
 @settings(max_examples=50, deadline=None)
 def test_jobs_arrive_as_they_were_sent_however_they_are_cut(sent: list[Job], size: int) -> None:
     near, far = socket.socketpair()
-    encoder = frames.JobEncoder()
-    data = b''.join(encoder.encode(seq, job) for seq, job in enumerate(sent)) + encoder.encode_close()
+    data = b''.join(frames.encode_job(seq, job) for seq, job in enumerate(sent)) + frames.CLOSING
 
     def write() -> None:
         for offset in range(0, len(data), size):
