@@ -22,7 +22,7 @@ class LogLevel(click.ParamType):
         try:
             return level_number(int(value) if str(value).isdigit() else value)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            raise click.BadParameter(str(error), ctx, param) from None
 
 
 class CommaSeparated(click.ParamType):

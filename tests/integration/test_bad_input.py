@@ -135,5 +135,5 @@ def test_an_unknown_task_fails_the_chord_that_waits_for_it(
     start_project_worker()
     unknown = project.app.signature('no.such.task')
     body = chord([project.add.s(1, 1), unknown], project.total.s()).delay()
-    with pytest.raises(ChordError, match='no.such.task'):
+    with pytest.raises(ChordError, match=r'no\.such\.task'):
         project.app.AsyncResult(body.id).get(timeout=20)
