@@ -64,7 +64,8 @@ class Vhosts:
             self.rabbitmqctl(
                 'eval',
                 f'[begin rabbit_vhost:add(V, <<"tests">>), '
-                f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>, <<"tests">>) '
+                f'rabbit_auth_backend_internal:set_permissions('
+                f'<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>, <<"tests">>) '
                 f'end || V <- [{quoted}]].',
             )
             self.unused = names
