@@ -200,10 +200,6 @@ class CacheBackend(AsyncBackendMixin, BaseKeyValueStoreBackend):
     def cleanup(self) -> None:
         memory.sweep()
 
-    def as_uri(self, include_password: bool = False) -> str:
-        """``cache+memory://``."""
-        return 'cache+memory://'
-
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), 'url': self.url, 'expires': self.expires})
 

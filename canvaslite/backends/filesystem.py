@@ -94,7 +94,7 @@ class FilesystemBackend(KeyValueStoreBackend):
         now = time.time()
         for name in os.listdir(self.path):
             if name.startswith(JOIN_PREFIX):
-                self.join.remove_expired(unquote(name[len(JOIN_PREFIX):]))
+                self.join.step(unquote(name.removeprefix(JOIN_PREFIX)), _remove_expired, now)
                 continue
             kept = UNFINISHED_KEPT if name.startswith(UNFINISHED_PREFIX) else self.expires
             with suppress(FileNotFoundError):  # another cleanup, or `forget`, was faster
@@ -176,11 +176,8 @@ class FolderJoin(RecordJoin):
         finally:
             os.close(lock)
 
-    def remove_expired(self, group_id: str) -> None:
-        """Remove the chord's folder if nobody misses it any more."""
-        self.step(group_id, self._remove_expired)
 
-    def _remove_expired(self, record: Any) -> None:
-        head = record.read()
-        if head is not None and head.deadline is not None and head.deadline < time.time():
-            shutil.rmtree(record.path, ignore_errors=True)
+def _remove_expired(record: FolderRecord, now: float) -> None:
+    head = record.read()
+    if head is not None and head.deadline is not None and head.deadline < now:
+        shutil.rmtree(record.path, ignore_errors=True)

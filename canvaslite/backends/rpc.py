@@ -27,13 +27,8 @@ __all__ = ('RPCBackend',)
 
 logger = logging.getLogger('canvaslite.backends.rpc')
 
-NO_CHORDS = """\
-The "rpc" result backend does not support chords!
-
-Note that a group chained with a task is also upgraded to be a chord, as this pattern requires synchronization.
-
-Result backends that support chords: redis, db+sqlite, db+postgresql, db+mysql, file and more.\
-"""
+NO_CHORDS = ('The "rpc" result backend does not support chords! A group chained with a task is a chord too, because it '
+             'must wait for the group. Result backends that support chords: redis, db+sqlite, db+postgresql, file')
 
 #: Results that nobody has asked for yet are kept, the newest of them.
 RESULTS_KEPT = 16384
@@ -66,7 +61,7 @@ class ReplyConsumer(BaseResultConsumer):
 
     def subscribe(self, task_ids: Collection[str]) -> None:
         """Read the queues of all threads: whichever of them has sent a task, its result comes to one of these."""
-        self._wanted.update(tuple(self.backend.declared), (self.backend.oid,))
+        self._wanted.update(tuple(self.backend.declared), (self.backend.app.thread_oid,))
 
     def unsubscribe(self, task_ids: Collection[str]) -> None:
         """Nothing to do: the queue is read as long as somebody waits for anything."""
@@ -179,11 +174,6 @@ class RPCBackend(AsyncBackendMixin, Backend):
         self.received = LRUCache(limit=RESULTS_KEPT)
         super().on_after_fork()
 
-    @property
-    def oid(self) -> str:
-        """Name of the queue on which this thread's results come."""
-        return self.app.thread_oid  # type: ignore[no-any-return]
-
     def reply_queue(self, name: str) -> kombu.Queue:
         """A reply queue, as Celery declares it."""
         return kombu.Queue(name, kombu.Exchange(''), name, auto_delete=self.auto_delete, expires=self.expires)
@@ -197,7 +187,7 @@ class RPCBackend(AsyncBackendMixin, Backend):
     def on_task_call(self, producer: Any, task_id: str) -> Any:
         """Have the reply queue there before the task is sent: a result without a queue would be dropped."""
         self.result_consumer.check()
-        name = self.oid
+        name = self.app.thread_oid
         if name not in self.declared:
             with self.app.connection_or_acquire() as connection:
                 self.reply_queue(name)(connection.default_channel).declare()
@@ -206,38 +196,34 @@ class RPCBackend(AsyncBackendMixin, Backend):
 
     def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None,
                      **kwargs: Any) -> Any:
-        """Send the state and the result to who asked for them; to nobody if nobody did."""
-        queue, correlation_id = self.destination_for(task_id, request)
-        if not queue:
+        """Send the state and the result to who asked for them; to nobody if nobody did.
+
+        Raises `RuntimeError` outside a task without a request.
+        """
+        if request is None:
+            request = getattr(get_current_task(), 'request', None)
+        if request is None:
+            raise RuntimeError(f'The rpc backend needs the request of task {task_id} to know whom to reply to')
+        if not request.reply_to:
             return None
         meta = self._get_result_meta(result=self.encode_result(result, state), state=state, traceback=traceback,
                                      request=request)
         meta['task_id'] = task_id
         with self.app.producer_or_acquire() as producer:
-            producer.publish(meta, exchange='', routing_key=queue, correlation_id=correlation_id,
-                             serializer=self.serializer, compression=self.compression, retry=True,
+            producer.publish(meta, exchange='', routing_key=request.reply_to, serializer=self.serializer,
+                             correlation_id=request.correlation_id or task_id, compression=self.compression, retry=True,
                              retry_policy=self.retry_policy, delivery_mode=2 if self.persistent else 1)
         return result
 
-    def destination_for(self, task_id: str, request: Any) -> tuple[str | None, str]:
-        """``(queue, correlation id)`` of the result. Raises `RuntimeError` outside a task without a request."""
-        if request is None:
-            request = getattr(get_current_task(), 'request', None)
-        if request is None:
-            raise RuntimeError(f'The rpc backend needs the request of task {task_id} to know whom to reply to')
-        return request.reply_to, request.correlation_id or task_id
-
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
-        """What has come of a task; PENDING if nothing has. Takes what has arrived, and does not wait."""
-        self._ensure_not_eager()
+    def _get_task_meta_for(self, task_id: str) -> Meta:
+        """What has come of a task. Takes what has arrived, and does not wait."""
         if not self.has_ended(task_id):
-            self.get_task_metas((task_id,))
+            self._get_task_metas_for((task_id,))
         return self.received.get(task_id) or {'status': states.PENDING, 'result': None}
 
-    def get_task_metas(self, task_ids: Collection[str]) -> dict[str, Meta]:
-        """What has come of those tasks."""
+    def _get_task_metas_for(self, task_ids: Collection[str]) -> dict[str, Meta]:
         self.result_consumer.subscribe(task_ids)
         self.result_consumer.poll()
         return {task_id: self.received[task_id] for task_id in task_ids if task_id in self.received}
@@ -247,16 +233,11 @@ class RPCBackend(AsyncBackendMixin, Backend):
         meta = self.received.get(task_id)
         return meta is not None and meta['status'] in states.READY_STATES
 
-    def task_result_exists(self, task_id: str) -> bool:
-        """Whether anything has come of the task."""
-        return bool(self.get_task_meta(task_id)['status'] != states.PENDING)
-
     def is_cached(self, task_id: str) -> bool:
         """Whether the result has come."""
         return task_id in self.received
 
-    def forget(self, task_id: str) -> None:
-        """Drop what has come of the task."""
+    def _forget(self, task_id: str) -> None:
         self.received.pop(task_id, None)
 
     # -- what messages cannot do -----------------------------------------------------------------------------------

@@ -25,8 +25,7 @@ from canvaslite.exceptions import BackendStoreError, ImproperlyConfigured
 from canvaslite.result import result_from_tuple
 
 try:
-    from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
-    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+    from sqlalchemy import exc as errors
 except ImportError as missing:
     raise ImproperlyConfigured('result_backend: a database needs SQLAlchemy; '
                                "pip install 'canvaslite[sql]'") from missing
@@ -42,6 +41,9 @@ __all__ = ('DatabaseBackend',)
 #: Columns that are written and read always, and with ``result_extended``.
 COLUMNS = ('task_id', 'status', 'result', 'date_done', 'traceback', 'children')
 EXTENDED_COLUMNS = ('name', 'args', 'kwargs', 'worker', 'retries', 'queue', 'stamps')
+
+#: Errors after which the database may answer again.
+AWAY = (errors.OperationalError, errors.InterfaceError, errors.InternalError, errors.TimeoutError)
 
 #: Ids in one query.
 IDS_AT_ONCE = 500
@@ -94,7 +96,7 @@ class DatabaseBackend(BaseBackend):
         if self._statements is None:
             try:
                 self._ensure_retryable(self.tables.create, self.database)
-            except SQLAlchemyError as exc:
+            except errors.SQLAlchemyError as exc:
                 raise ImproperlyConfigured(f'result_backend: the tables cannot be made in {self.database.explain(exc)};'
                                            ' start the database or correct the URL') from exc
             wanted = COLUMNS + (EXTENDED_COLUMNS if self.app.conf.result_extended else ())
@@ -108,7 +110,7 @@ class DatabaseBackend(BaseBackend):
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether the database may answer later."""
-        return isinstance(exc, (OperationalError, InterfaceError, InternalError, PoolTimeoutError))
+        return isinstance(exc, AWAY)
 
     def on_backend_retryable_error(self, exc: Exception) -> None:
         """Begin anew with new connections."""
@@ -119,13 +121,12 @@ class DatabaseBackend(BaseBackend):
     def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                      store: bool) -> None:
         """Store a final outcome and count it in its chord, in one transaction."""
-        part = None
-        if request is not None and request.chord:
-            part = chords.part_of(self, request, state, result)
+        in_chord = request is not None and request.chord
+        part = chords.part_of(self, request, state, result) if in_chord else None
         if part is None:
-            if store:
-                self.store_result(task_id, result, state, traceback=traceback, request=request)
+            super().keep_outcome(task_id, result, state, traceback, request, store)
             return
+        self.prepare()  # not within the transaction: it has its own
         row = self._row(task_id, part.result, state, traceback, request) if store else None
         report = self._ensure_retryable(self.database.transact, self._keep_and_count, row, part, uuid(),
                                         fallback_exc=partial(BackendStoreError, task_id=task_id, state=state),
@@ -177,12 +178,11 @@ class DatabaseBackend(BaseBackend):
 
     def _meta(self, row: Any) -> Meta:
         meta: Meta = row._asdict()
-        meta['result'] = self._unpack(meta['result'])
-        for name in ('children', 'args', 'kwargs'):
-            if meta.get(name) is not None:
+        for name in ('result', 'children', 'args', 'kwargs', 'stamps'):
+            if name in meta:
                 meta[name] = self._unpack(meta[name])
         meta.setdefault('children', None)
-        stamps = self._unpack(meta.pop('stamps', None))
+        stamps = meta.pop('stamps', None)
         if isinstance(stamps, dict):
             meta['stamped_headers'] = stamps.get('stamped_headers')
             meta.update(stamps.get('stamps') or {})

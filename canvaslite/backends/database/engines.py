@@ -90,7 +90,7 @@ class Database:
 
     def execute(self, *statements: Any, **parameters: Any) -> None:
         """Execute the statements, which take the same parameters, in one transaction."""
-        self.transact(_execute_all, statements, parameters)
+        self.transact(lambda connection: [connection.execute(statement, parameters) for statement in statements])
 
     def fetch(self, statement: Any, **parameters: Any) -> list[Any]:
         """All rows that a query finds."""
@@ -144,11 +144,6 @@ class Database:
         return f'{self.as_uri()}: {_reason(exc)}'
 
 
-def _execute_all(connection: Any, statements: tuple[Any, ...], parameters: Mapping[str, Any]) -> None:
-    for statement in statements:
-        connection.execute(statement, parameters)
-
-
 def _is_collision(exc: DBAPIError) -> bool:
     """Whether a transaction failed only because another one was there, so that it may be repeated."""
     reason = (exc.orig.args if exc.orig is not None else ()) or ('',)
@@ -180,8 +175,7 @@ def _options(backend: str, options: dict[str, Any], in_memory: bool, short_lived
         options['connect_args']['check_same_thread'] = False
         options.update(poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=SQLITE_TIMEOUT, pool_recycle=-1)
     elif short_lived:
-        options = {name: value for name, value in options.items()
-                   if not name.startswith('pool') and name not in ('max_overflow', 'echo_pool')}
+        options = {name: value for name, value in options.items() if not name.startswith(('pool', 'max_overflow'))}
         options['poolclass'] = NullPool
     return options
 

@@ -76,9 +76,7 @@ class DatabaseJoin(RecordJoin):
 
     def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
         """``do(record, *args)`` in a transaction."""
-        self.backend.prepare()
-        return self.backend._ensure_retryable(  # type: ignore[no-any-return]
-            self.backend.database.transact, self._do, group_id, do, args)
-
-    def _do(self, connection: Any, group_id: str, do: Callable[..., T], args: tuple[Any, ...]) -> T:
-        return do(DatabaseRecord(self.backend, connection, group_id), *args)
+        backend = self.backend
+        backend.prepare()
+        return backend._ensure_retryable(  # type: ignore[no-any-return]
+            backend.database.transact, lambda connection: do(DatabaseRecord(backend, connection, group_id), *args))

@@ -56,7 +56,20 @@ class ResultTables:
         # Stores that keep their groups apart keep their joins apart.
         prefix = '' if group == wire.GROUP_TABLE else f'{group}_'
         schema = schemas.get('join', schemas.get('group'))
-        self.join = _join_table(self.metadata, names.get('join') or prefix + JOIN_TABLE, schema)
+        join = names.get('join') or prefix + JOIN_TABLE
+        # The columns have the names of a `ChordHead`'s fields.
+        self.join = sa.Table(
+            join, self.metadata,
+            sa.Column('gid', Name, primary_key=True),
+            sa.Column('size', sa.Integer),
+            sa.Column('extra', sa.Integer, nullable=False),
+            sa.Column('state', sa.String(10), nullable=False),
+            sa.Column('token', sa.String(64)),
+            sa.Column('attempts', sa.Integer, nullable=False),
+            sa.Column('due', sa.Double, nullable=False),
+            sa.Column('deadline', sa.Double),
+            sa.Index(f'ix_{join}_due', 'state', 'due'),
+            schema=schema)
         self.part = sa.Table(
             names.get('join_part') or prefix + JOIN_PART_TABLE, self.metadata,
             sa.Column('gid', Name, primary_key=True),
@@ -71,23 +84,20 @@ class ResultTables:
     def create(self, database: Database) -> None:
         """Make the tables and columns that are missing. Raises SQLAlchemy's errors."""
         with database.gate:
-            self._create_tables(database)
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self.metadata.create_all(database.engine)
+                    break
+                except SQLAlchemyError:
+                    # Another process made a table between the look and the statement: the next look sees it.
+                    if attempt == ATTEMPTS:
+                        raise
+                time.sleep(random.uniform(0, 0.02 * attempt))
             self._complete_task_table(database)
-
-    def _create_tables(self, database: Database) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                self.metadata.create_all(database.engine)
-                return
-            except SQLAlchemyError:
-                # Another process made a table between the look and the statement: the next look sees it.
-                if attempt == ATTEMPTS:
-                    raise
-            time.sleep(random.uniform(0, 0.02 * attempt))
 
     def _complete_task_table(self, database: Database) -> None:
         dialect = database.engine.dialect
-        self._look_for_columns(database)
+        self.columns = _present_columns(database, self.task)
         for column in self.task.columns:
             if column.name in self.columns:
                 continue
@@ -97,15 +107,16 @@ class ResultTables:
                 with database.engine.begin() as connection:
                     connection.execute(sa.text(statement))
             except SQLAlchemyError as exc:
-                self._look_for_columns(database)
-                if column.name not in self.columns:
+                if column.name not in _present_columns(database, self.task):
                     logger.warning('Database: the column %s is missing and cannot be added (%s); it stays empty until '
                                    'somebody who may runs: %s', column.name, database.explain(exc), statement)
-        self._look_for_columns(database)
+                    continue
+            self.columns |= {column.name}
 
-    def _look_for_columns(self, database: Database) -> None:
-        columns = sa.inspect(database.engine).get_columns(self.task.name, schema=self.task.schema)
-        self.columns = frozenset(column['name'] for column in columns)
+
+def _present_columns(database: Database, table: sa.Table) -> frozenset[str]:
+    columns = sa.inspect(database.engine).get_columns(table.name, schema=table.schema)
+    return frozenset(column['name'] for column in columns)
 
 
 def _result_table(metadata: sa.MetaData, name: str, schema: str | None, key: str, *columns: Any) -> sa.Table:
@@ -113,19 +124,3 @@ def _result_table(metadata: sa.MetaData, name: str, schema: str | None, key: str
     return sa.Table(
         name, metadata, number, sa.Column(key, Name, unique=True), sa.Column('result', Payload),
         sa.Column('date_done', sa.DateTime, index=True), *columns, schema=schema, sqlite_autoincrement=True)
-
-
-def _join_table(metadata: sa.MetaData, name: str, schema: str | None) -> sa.Table:
-    """A chord's `ChordHead`: the columns have the names of its fields."""
-    return sa.Table(
-        name, metadata,
-        sa.Column('gid', Name, primary_key=True),
-        sa.Column('size', sa.Integer),
-        sa.Column('extra', sa.Integer, nullable=False),
-        sa.Column('state', sa.String(10), nullable=False),
-        sa.Column('token', sa.String(64)),
-        sa.Column('attempts', sa.Integer, nullable=False),
-        sa.Column('due', sa.Double, nullable=False),
-        sa.Column('deadline', sa.Double),
-        sa.Index(f'ix_{name}_due', 'state', 'due'),
-        schema=schema)
