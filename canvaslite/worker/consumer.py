@@ -149,7 +149,7 @@ class Consumer:
         for policy in self.policies.known.values():
             if policy.bucket is not None:
                 taken += policy.bucket.waiting
-                policy.bucket.clear()
+                policy.bucket.waiting.clear()
         kept = set(self.state.requests()).difference(taken)
         for request in kept:
             request.stage = Stage.ACTIVE

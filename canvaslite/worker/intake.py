@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 from typing import Any
 
 from amqp.exceptions import FrameSyntaxError
@@ -39,7 +39,6 @@ from canvaslite.worker.receipts import MessageReceipts, RawReceipts
 from canvaslite.worker.request import Request, Stage
 from canvaslite.worker.returns import Returns
 from canvaslite.worker.state import State
-from canvaslite.worker.times import parse_time
 
 __all__ = ('Intake',)
 
@@ -273,6 +272,27 @@ def _task_of(headers: dict[str, Any]) -> tuple[str, str]:
 def _reason(exc: Exception) -> str:
     """What an error says, on one line and without its full stop."""
     return f'{" ".join(str(exc).split()):.500}'.rstrip('.') or type(exc).__name__
+
+
+def parse_time(value: Any, local: tzinfo) -> datetime:
+    """The moment that a header names, in ISO 8601; one without an offset is in `local` time.
+
+    Raises `ValueError` when it names none.
+    """
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, str):
+        text = value.strip()
+        moment = datetime.fromisoformat(text[:-1] + '+00:00' if text[-1:] in 'zZ' else text)
+    else:
+        raise ValueError(f'not a time: {value!r:.100}')
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=local)
+    # Arithmetic with an extreme date can overflow; find out here.
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError as exc:
+        raise ValueError(f'out of range: {value!r:.100}') from exc
 
 
 def describe(received: Received) -> str:

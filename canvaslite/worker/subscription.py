@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from kombu import Consumer as KombuConsumer
@@ -49,7 +50,8 @@ class RawSubscription:
         bound = queue(self.channel)
         if not queue.no_declare:
             bound.declare()
-        callback = self.intake.on_delivery if not queue.no_ack else _Unacknowledged(self.intake)
+        on_delivery = self.intake.on_delivery
+        callback = partial(on_delivery, receipts=NoReceipts()) if queue.no_ack else on_delivery
         self._tags[queue.name] = self.channel.consume_raw(
             bound.name, callback, no_ack=queue.no_ack, arguments=queue.consumer_arguments, on_cancel=self._on_cancel)
 
@@ -80,18 +82,6 @@ class RawSubscription:
 
     def set_prefetch(self, count: int, apply_global: bool) -> None:
         self.channel.basic_qos(0, count, apply_global)
-
-
-class _Unacknowledged:
-    """Takes deliveries of a queue without acknowledgements."""
-
-    __slots__ = ('_intake',)
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-
-    def __call__(self, delivery: Any) -> None:
-        self._intake.on_delivery(delivery, NoReceipts())
 
 
 class MessageSubscription(KombuConsumer):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canvaslite.worker.commands import looking, running, tasks
+from canvaslite.worker.commands import changing, looking
 from canvaslite.worker.commands.panel import Panel, PanelState, control_command, inspect_command, nok, ok
 
-__all__ = ('Panel', 'PanelState', 'control_command', 'inspect_command', 'looking', 'nok', 'ok', 'running', 'tasks')
+__all__ = ('Panel', 'PanelState', 'changing', 'control_command', 'inspect_command', 'looking', 'nok', 'ok')

@@ -33,10 +33,6 @@ class PanelState:
     def worker(self) -> Any:
         return self.consumer.controller
 
-    def tset(self, items: Any) -> Any:
-        """A snapshot of a set."""
-        return set(items)
-
 
 class CommandInfo(NamedTuple):
     """What the command line needs to know of a command; `args` are (name, type) pairs."""

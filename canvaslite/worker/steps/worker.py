@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from kombu.asynchronous import Hub as KombuHub
 from kombu.asynchronous import set_event_loop
 from kombu.utils.imports import symbol_by_name
 
-from canvaslite import bootsteps
-from canvaslite.worker.preparation import ProcessPreparation, ThreadPreparation
+from canvaslite import bootsteps, signals
+from canvaslite.execution.entry import Executor
+from canvaslite.result.blocking import set_task_join_will_block
+from canvaslite.utils.process import set_process_title
 
 __all__ = ('Consumer', 'Hub', 'Pool')
 
@@ -38,20 +41,40 @@ class Hub(bootsteps.StartStopStep):
         self.stop(w)
 
 
+class Preparation:
+    """What makes a process or thread of a pool ready to run tasks."""
+
+    def __init__(self, app: Any, hostname: str, pool_cls: Any) -> None:
+        self.app = app
+        self.hostname = hostname
+        self.in_processes = bool(pool_cls.can_interrupt)
+        #: Threads share the process in which they are; nothing is announced of them.
+        self.announces = self.in_processes or pool_cls.name == 'solo'
+
+    def enter(self, index: int) -> Executor:
+        if self.in_processes:
+            set_process_title(f'[canvaslite: {self.hostname}:ForkPoolWorker-{index + 1}]')
+        set_task_join_will_block(True)
+        executor = Executor(self.app, self.hostname)
+        if self.announces:
+            signals.worker_process_init.send(sender=self.hostname)
+        return executor
+
+    def leave(self, exitcode: int) -> None:
+        set_task_join_will_block(False)
+        if self.in_processes:
+            signals.worker_process_shutdown.send(sender=self.hostname, pid=os.getpid(), exitcode=exitcode)
+
+
 class Pool(bootsteps.StartStopStep):
     """What runs the tasks."""
 
     requires = (Hub,)
 
     def create(self, w: Any) -> None:
-        pool_class = w.pool_cls
-        if pool_class.can_interrupt:
-            preparation: Any = ProcessPreparation(w.app, w.hostname)
-        else:
-            preparation = ThreadPreparation(w.app, w.hostname, announces=pool_class.name == 'solo')
-        w.pool = w.outcomes.pool = pool_class(
-            w.concurrency, preparation, w.outcomes, max_tasks_per_child=w.max_tasks_per_child,
-            max_memory_per_child=w.max_memory_per_child, release=w.release_inherited,
+        w.pool = w.outcomes.pool = w.pool_cls(
+            w.concurrency, Preparation(w.app, w.hostname, w.pool_cls), w.outcomes, release=w.release_inherited,
+            max_tasks_per_child=w.max_tasks_per_child, max_memory_per_child=w.max_memory_per_child,
             timeout=w.time_limit, soft_timeout=w.soft_time_limit)
 
     def start(self, w: Any) -> None:

@@ -15,12 +15,11 @@ import pytest
 from kombu.asynchronous import Hub
 
 from canvaslite.utils.nodenames import default_nodename
+from canvaslite.worker.intake import parse_time
 from canvaslite.worker.pidfile import Pidfile, PidfileTaken
-from canvaslite.worker.policies import Policies
+from canvaslite.worker.policies import Bucket, Policies, parse_rate
 from canvaslite.worker.prefetch import Prefetch
-from canvaslite.worker.rate_limits import Bucket, parse_rate
-from canvaslite.worker.revocation import LimitedSet, is_stamp_revoked
-from canvaslite.worker.times import parse_time
+from canvaslite.worker.state import LimitedSet, is_stamp_revoked
 
 
 def test_the_prefetch_count_is_told_once_for_many_changes() -> None:
