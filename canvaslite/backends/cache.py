@@ -156,8 +156,7 @@ class MemoryConsumer(BaseResultConsumer):
     def read(self, timeout: float) -> Iterable[Meta]:
         """Wait until another thread stores what is waited for."""
         with memory.changed:
-            if not self._noticed:
-                memory.changed.wait_for(lambda: bool(self._noticed), timeout)
+            memory.changed.wait_for(lambda: bool(self._noticed), timeout)
             noticed, self._noticed = self._noticed, deque()
         return self.look(set(noticed)) if noticed else ()
 

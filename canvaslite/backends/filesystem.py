@@ -96,10 +96,11 @@ class FilesystemBackend(KeyValueStoreBackend):
             if name.startswith(JOIN_PREFIX):
                 self.join.step(unquote(name.removeprefix(JOIN_PREFIX)), _remove_expired, now)
                 continue
+            if not name.startswith((UNFINISHED_PREFIX, *results)):
+                continue
             kept = UNFINISHED_KEPT if name.startswith(UNFINISHED_PREFIX) else self.expires
             with suppress(FileNotFoundError):  # another cleanup, or `forget`, was faster
-                if kept and name.startswith((UNFINISHED_PREFIX, *results)) and (
-                        os.stat(self._filename(name)).st_mtime < now - kept):
+                if kept and os.stat(self._filename(name)).st_mtime < now - kept:
                     os.unlink(self._filename(name))
 
 

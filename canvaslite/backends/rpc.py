@@ -233,10 +233,6 @@ class RPCBackend(AsyncBackendMixin, Backend):
         meta = self.received.get(task_id)
         return meta is not None and meta['status'] in states.READY_STATES
 
-    def is_cached(self, task_id: str) -> bool:
-        """Whether the result has come."""
-        return task_id in self.received
-
     def _forget(self, task_id: str) -> None:
         self.received.pop(task_id, None)
 
