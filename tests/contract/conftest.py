@@ -11,6 +11,7 @@ A test that takes `app` runs once for each store: `ALL` of them, or those that i
 from __future__ import annotations
 
 import contextlib
+import importlib
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,27 +44,27 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture
 def postgresql_url() -> Iterator[str]:
     """URL of an empty schema of the PostgreSQL on loopback."""
-    psycopg2 = pytest.importorskip('psycopg2')
+    psycopg2 = importlib.import_module('psycopg2')
     try:
-        server = psycopg2.connect('postgresql://postgres@127.0.0.1/test', connect_timeout=3)
+        server = psycopg2.connect('postgresql://postgres@127.0.0.1/postgres', connect_timeout=3)
     except psycopg2.OperationalError as exc:
-        pytest.skip(f'no PostgreSQL on 127.0.0.1:5432 (user postgres, database test): {exc}')
+        pytest.fail(f'no PostgreSQL on 127.0.0.1:5432 (user postgres); tests/start-servers starts one: {exc}')
     server.autocommit = True
     schema = f'cl_{uuid.uuid4().hex[:8]}'
     with contextlib.closing(server), server.cursor() as cursor:
         cursor.execute(f'CREATE SCHEMA {schema}')
-        yield f'db+postgresql://postgres@127.0.0.1/test?options=-csearch_path%3D{schema}'
+        yield f'db+postgresql://postgres@127.0.0.1/postgres?options=-csearch_path%3D{schema}'
         cursor.execute(f'DROP SCHEMA {schema} CASCADE')
 
 
 @pytest.fixture
 def mysql_url() -> Iterator[str]:
     """URL of an empty database of the MariaDB or MySQL on loopback."""
-    pymysql = pytest.importorskip('pymysql')
+    pymysql = importlib.import_module('pymysql')
     try:
         server = pymysql.connect(host='127.0.0.1', user='root', connect_timeout=3)
     except pymysql.err.OperationalError as exc:
-        pytest.skip(f'no MariaDB on 127.0.0.1:3306 (user root, no password): {exc}')
+        pytest.fail(f'no MariaDB on 127.0.0.1:3306 (user root, no password); tests/start-servers starts one: {exc}')
     name = f'cl_{uuid.uuid4().hex[:8]}'
     with contextlib.closing(server), server.cursor() as cursor:
         cursor.execute(f'CREATE DATABASE {name}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import pickle
 import uuid
@@ -17,7 +18,7 @@ from canvaslite.result import GroupResult
 
 from .conftest import SHARED, on
 
-celery = pytest.importorskip('celery')
+celery = importlib.import_module('celery')
 SQL = ('sqlite', 'postgresql', 'mysql')
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 import uuid
@@ -15,9 +16,8 @@ from canvaslite import Celery, states
 from canvaslite.context import Context
 from canvaslite.exceptions import ChordError
 
-celery = pytest.importorskip('celery')
-pytest.importorskip('redis')
-CeleryContext = pytest.importorskip('celery.app.task').Context
+celery = importlib.import_module('celery')
+CeleryContext = importlib.import_module('celery.app.task').Context
 
 
 def add_up(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -19,7 +20,7 @@ from kombu.common import itermessages
 from canvaslite import Celery, signals
 from canvaslite.publish.routes import MapRoute
 
-celery = pytest.importorskip('celery')
+celery = importlib.import_module('celery')
 
 NOW = datetime(2026, 3, 29, 0, 30, 0, 123456, tzinfo=timezone.utc)
 SIGNATURE = {'task': 'next', 'args': [1], 'kwargs': {}, 'options': {'task_id': 'n'}, 'subtask_type': None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -233,18 +234,18 @@ def test_a_connection_that_the_server_has_closed_is_replaced(postgresql: Callabl
 
 @pytest.fixture
 def postgresql() -> Any:
-    psycopg2 = pytest.importorskip('psycopg2')
+    psycopg2 = importlib.import_module('psycopg2')
     try:
-        server = psycopg2.connect('postgresql://postgres@127.0.0.1/test', connect_timeout=3)
+        server = psycopg2.connect('postgresql://postgres@127.0.0.1/postgres', connect_timeout=3)
     except psycopg2.OperationalError as exc:
-        pytest.skip(f'no PostgreSQL on 127.0.0.1:5432: {exc}')
+        pytest.fail(f'no PostgreSQL on 127.0.0.1:5432; tests/start-servers starts one: {exc}')
     server.autocommit = True
     schema = f'cl_{uuid.uuid4().hex[:8]}'
     cursor = server.cursor()
     cursor.execute(f'CREATE SCHEMA {schema}')
 
     def start() -> tuple[Any, Any]:
-        url = f'db+postgresql://postgres@127.0.0.1/test?application_name={schema}'
+        url = f'db+postgresql://postgres@127.0.0.1/postgres?application_name={schema}'
         backend = make(url, database_table_schemas={'task': schema, 'group': schema}).backend
 
         def kill_connections() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import ssl
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from canvaslite import Celery
 from canvaslite.exceptions import ImproperlyConfigured
 
-redis = pytest.importorskip('redis')
+redis = importlib.import_module('redis')
 
 
 def parameters(url, **settings):
