@@ -48,8 +48,6 @@ _DECISIVE = frozenset(DECISIVE_HEADERS)
 _NO_LIMITS = [None, None]
 _SHOWN = 300
 
-LOG_RECEIVED = 'Task %(name)s[%(id)s] received'
-
 
 class Intake:
     """Takes messages of one connection and sees to it that each goes where it belongs.
@@ -80,7 +78,7 @@ class Intake:
         """A message of RabbitMQ, as bytes; `receipts` where they are not those of the channel."""
         receipts = receipts or self.receipts
         received = RawMessage(delivery, receipts, self.reader)
-        receipts.expect(delivery.delivery_tag)
+        receipts.expect(delivery)
         if self.closed:
             received.reject(True)
             return
@@ -118,23 +116,26 @@ class Intake:
 
     def _admit(self, request: Request) -> None:
         """A well-formed request without ETA: on to the pool, unless it was revoked or its rate is limited."""
+        self._hold(request)
         state = self.state
-        state.hold(request)
-        if self._tells:
-            self._tell_received(request)
         if state.revoked and state.is_revoked(request):
             self._discard(request, 'revoked')
             return
         if signals.task_received.receivers:
             signals.task_received.send(sender=self.consumer, request=request)
+        self._submit(request)
+
+    def _hold(self, request: Request) -> None:
+        self.state.hold(request)
+        if self._tells:
+            data = {'id': request.id, 'name': request.name, 'eta': request.eta}
+            logger.info('Task %(name)s[%(id)s] received', data, extra={'data': data})
+
+    def _submit(self, request: Request) -> None:
         if request.policy.bucket is not None:
             request.policy.bucket.add(request, self.pool.submit, self.hub)
         else:
             self.pool.submit(request)
-
-    def _tell_received(self, request: Request) -> None:
-        data = {'id': request.id, 'name': request.name, 'eta': request.eta}
-        logger.info(LOG_RECEIVED, data, extra={'data': data})
 
     # -- all other cases
 
@@ -187,9 +188,7 @@ class Intake:
 
     def _place(self, request: Request) -> None:
         if request.is_expired():
-            self.state.hold(request)
-            if self._tells:
-                self._tell_received(request)
+            self._hold(request)
             self._discard(request, 'expired')
         elif request.eta is not None and self._seconds_to(request.eta) > 0:
             self._schedule(request)
@@ -202,9 +201,7 @@ class Intake:
     def _schedule(self, request: Request) -> None:
         """Keep it until its ETA, and have another message in its place."""
         assert request.eta is not None
-        self.state.hold(request)
-        if self._tells:
-            self._tell_received(request)
+        self._hold(request)
         if signals.task_received.receivers:
             signals.task_received.send(sender=self.consumer, request=request)
         request.stage = Stage.SCHEDULED
@@ -224,10 +221,8 @@ class Intake:
         request.stage = Stage.RESERVED
         if self.state.is_revoked(request):
             self._discard(request, 'revoked')
-        elif request.policy.bucket is not None:
-            request.policy.bucket.add(request, self.pool.submit, self.hub)
         else:
-            self.pool.submit(request)
+            self._submit(request)
 
     def _discard(self, request: Request, reason: str) -> None:
         logger.info('Discarding revoked task: %s[%s]', request.name, request.id)

@@ -41,13 +41,13 @@ class Received(ABC):
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
         """Those of these headers that it has. Raises `FrameSyntaxError` when they cannot be read."""
 
-    @abstractmethod
     def acknowledge(self) -> None:
         """Tell the broker that the message is done with."""
+        self.receipts.acknowledge(self.message)
 
-    @abstractmethod
     def reject(self, requeue: bool) -> None:
         """Give the message back to the broker, to be delivered again with `requeue`."""
+        self.receipts.reject(self.message, requeue)
 
     def key(self) -> int:
         """A number by which the same message is known when it is delivered again."""
@@ -89,13 +89,6 @@ class RawMessage(Received):
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
         return peek(self.message.properties, names)
 
-    def acknowledge(self) -> None:
-        delivery = self.message
-        self.receipts.acknowledge(delivery.delivery_tag, hash(delivery.properties))
-
-    def reject(self, requeue: bool) -> None:
-        self.receipts.reject(self.message.delivery_tag, requeue)
-
 
 class KombuMessage(Received):
     """A `kombu.Message` of any transport. Its body stays bytes."""
@@ -118,9 +111,3 @@ class KombuMessage(Received):
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
         headers = self.message.headers
         return {name: headers[name] for name in names if name in headers}
-
-    def acknowledge(self) -> None:
-        self.receipts.acknowledge(self.message, 0)
-
-    def reject(self, requeue: bool) -> None:
-        self.receipts.reject(self.message, requeue)

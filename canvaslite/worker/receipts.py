@@ -31,22 +31,21 @@ class RawReceipts:
         #: Keys of the messages acknowledged last.
         self.remembered: deque[int] = deque(maxlen=REMEMBERED)
 
-    def expect(self, receipt: int) -> None:
+    def expect(self, delivery: Any) -> None:
         """A delivery came in."""
-        self._unsettled[receipt] = None
+        self._unsettled[delivery.delivery_tag] = None
 
-    def acknowledge(self, receipt: int, key: int) -> None:
-        if self.closed:
-            return
-        self._unsettled.pop(receipt, None)
-        self._acknowledged.append(receipt)
-        self.remembered.append(key)
+    def acknowledge(self, delivery: Any) -> None:
+        if not self.closed:
+            tag = delivery.delivery_tag
+            self._unsettled.pop(tag, None)
+            self._acknowledged.append(tag)
+            self.remembered.append(hash(delivery.properties))
 
-    def reject(self, receipt: int, requeue: bool) -> None:
-        if self.closed:
-            return
-        self._unsettled.pop(receipt, None)
-        self._channel.reject_raw(receipt, requeue)
+    def reject(self, delivery: Any, requeue: bool) -> None:
+        if not self.closed:
+            self._unsettled.pop(delivery.delivery_tag, None)
+            self._channel.reject_raw(delivery.delivery_tag, requeue)
 
     def flush(self) -> None:
         """Write what was gathered. Raises the transport's errors when the connection is lost."""
@@ -87,21 +86,19 @@ class MessageReceipts:
         self.closed = False
         self.remembered: deque[int] = deque(maxlen=0)
 
-    def acknowledge(self, receipt: Any, key: int) -> None:
-        if self.closed:
-            return
-        try:
-            receipt.ack()
-        except Exception as exc:
-            logger.critical("Couldn't ack %r, reason: %s", receipt.delivery_tag, exc)
+    def acknowledge(self, message: Any) -> None:
+        self._tell('ack', message)
 
-    def reject(self, receipt: Any, requeue: bool) -> None:
+    def reject(self, message: Any, requeue: bool) -> None:
+        self._tell('reject', message, requeue=requeue)
+
+    def _tell(self, method: str, message: Any, **options: Any) -> None:
         if self.closed:
             return
         try:
-            receipt.reject(requeue=requeue)
+            getattr(message, method)(**options)
         except Exception as exc:
-            logger.critical("Couldn't reject %r, reason: %s", receipt.delivery_tag, exc)
+            logger.critical("Couldn't %s %r, reason: %s", method, message.delivery_tag, exc)
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -115,11 +112,11 @@ class NoReceipts(MessageReceipts):
 
     __slots__ = ()
 
-    def expect(self, receipt: Any) -> None:
+    def expect(self, delivery: Any) -> None:
         """Nothing to expect."""
 
-    def acknowledge(self, receipt: Any, key: int) -> None:
+    def acknowledge(self, message: Any) -> None:
         """Nothing to tell."""
 
-    def reject(self, receipt: Any, requeue: bool) -> None:
+    def reject(self, message: Any, requeue: bool) -> None:
         """Nothing to give back."""

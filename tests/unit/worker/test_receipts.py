@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -30,10 +31,14 @@ class Channel:
         self.flushed += 1
 
 
+def delivery(tag: int) -> Any:
+    return SimpleNamespace(delivery_tag=tag, properties=b'')
+
+
 def receipts_of(channel: Channel) -> RawReceipts:
     receipts = RawReceipts(channel)
     for tag in sorted(channel.unacked):
-        receipts.expect(tag)
+        receipts.expect(delivery(tag))
     return receipts
 
 
@@ -41,7 +46,7 @@ def test_what_ended_in_order_is_acknowledged_at_once() -> None:
     channel = Channel(100)
     receipts = receipts_of(channel)
     for tag in range(1, 81):
-        receipts.acknowledge(tag, tag)
+        receipts.acknowledge(delivery(tag))
     receipts.flush()
     assert channel.unacked == set(range(81, 101))
     assert channel.acks == 1
@@ -51,7 +56,7 @@ def test_what_ended_before_an_earlier_one_does_not_wait_for_it() -> None:
     channel = Channel(10)
     receipts = receipts_of(channel)
     for tag in (2, 4, 3):
-        receipts.acknowledge(tag, tag)
+        receipts.acknowledge(delivery(tag))
     receipts.flush()
     assert channel.unacked == {1, 5, 6, 7, 8, 9, 10}
 
@@ -67,9 +72,9 @@ def test_the_broker_always_knows_what_was_settled(turns: list[list[tuple[int, bo
                 continue
             settled.add(tag)
             if accepted:
-                receipts.acknowledge(tag, tag)
+                receipts.acknowledge(delivery(tag))
             else:
-                receipts.reject(tag, True)
+                receipts.reject(delivery(tag), True)
         receipts.flush()
         assert channel.unacked == set(range(1, 31)) - settled
 
@@ -77,9 +82,9 @@ def test_the_broker_always_knows_what_was_settled(turns: list[list[tuple[int, bo
 def test_closed_receipts_say_nothing_to_the_next_channel() -> None:
     channel: Any = Channel(3)
     receipts = receipts_of(channel)
-    receipts.acknowledge(1, 1)
+    receipts.acknowledge(delivery(1))
     receipts.close()
-    receipts.acknowledge(2, 2)
-    receipts.reject(3, True)
+    receipts.acknowledge(delivery(2))
+    receipts.reject(delivery(3), True)
     receipts.flush()
     assert channel.unacked == {1, 2, 3}
