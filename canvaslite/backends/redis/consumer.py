@@ -56,7 +56,7 @@ class ResultConsumer(BaseResultConsumer):
                 self.backend.link.discard(connection)
 
     def subscribe(self, task_ids: Collection[str]) -> None:
-        """Subscribe, and wait until it is confirmed. If the server is away, `read` makes up for it."""
+        """Subscribe. If the server is away, `read` makes up for it."""
         try:
             self._subscribe_now(task_ids)
         except self.backend.connection_errors as exc:
@@ -72,8 +72,18 @@ class ResultConsumer(BaseResultConsumer):
                 self._lose(exc)
 
     def look(self, task_ids: Collection[str]) -> Iterable[Meta]:
-        """What the store has already; nothing while the server is away, for then `read` looks."""
-        return () if self._connection is None else super().look(task_ids)
+        """What the store had when the subscriptions began; nothing while the server is away, for then `read` looks."""
+        try:
+            with self.changed:
+                if self._connection is None:
+                    return ()
+                self._await_confirmation()
+            found = super().look(task_ids)
+        except self.backend.connection_errors as exc:
+            self._lose(exc)
+            return ()
+        self._failures = 0
+        return found
 
     def read(self, timeout: float) -> Iterable[Meta]:
         """Results that come within `timeout` seconds."""
@@ -82,7 +92,9 @@ class ResultConsumer(BaseResultConsumer):
                 if self._connection is None:
                     wanted = self.subscriptions()
                     self._subscribe_now(wanted)
+                    self._await_confirmation(reading=True)
                     self._backlog += super().look(wanted)
+                    self._failures = 0
                 self._check_health()
                 readable = select.poll()
                 readable.register(self._connection._sock, select.POLLIN)
@@ -105,17 +117,19 @@ class ResultConsumer(BaseResultConsumer):
         self._unneeded.difference_update(task_ids)
         self._send((b'SUBSCRIBE', *map(self.backend.get_key_for_task, task_ids)))
         self._asked += len(task_ids)
-        connection, awaited = self._connection, self._asked
-        if self._reading:  # the thread that waits for data reads the confirmation too
-            self.changed.wait_for(lambda: self._connection is not connection or self._confirmed >= awaited
-                                  or not self._reading, CONFIRM_TIMEOUT)
-        while self._connection is connection and self._confirmed < awaited:
+
+    def _await_confirmation(self, reading: bool = False) -> None:
+        """Wait until all subscriptions have begun. `reading`: this is the thread whose turn it is to read."""
+        connection, asked = self._connection, self._asked
+        if not reading:  # whoever waits for data reads the confirmation too
+            self.changed.wait_for(lambda: not self._reading or self._connection is not connection
+                                  or self._confirmed >= asked, CONFIRM_TIMEOUT)
+        while self._connection is connection and self._confirmed < asked:
             if not connection.can_read(CONFIRM_TIMEOUT):
                 raise ConnectionError('the Redis server does not answer')
             self._take()
-        if not self._reading:
+        if reading or not self._reading:
             self._take_all()  # what is left in the buffers would not wake who waits for data
-        self._failures = 0
 
     def _send(self, *commands: tuple[bytes, ...]) -> None:
         if self._unneeded:
