@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kombu.utils.imports import symbol_by_name
@@ -46,15 +45,18 @@ def by_name(name: str | type[Any] | None) -> type[Backend]:
     if isinstance(name, type):
         return name
     name = name or 'disabled'
-    target = BACKEND_ALIASES.get(name) or _announced(name) or name
+    announced = (entry.value for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == name)
+    target = BACKEND_ALIASES.get(name) or next(announced, name)
     try:
         found = symbol_by_name(target)
+        if not isinstance(found, type):
+            raise ValueError(f'{target} is not a class')
     except ImproperlyConfigured:
         raise
     except (ImportError, AttributeError, ValueError) as exc:
-        raise ImproperlyConfigured(_unknown(name, str(exc))) from exc
-    if isinstance(found, ModuleType) or not isinstance(found, type):
-        raise ImproperlyConfigured(_unknown(name, f'{target} is not a class'))
+        raise ImproperlyConfigured(
+            f'result_backend: no result backend is called {name!r} ({exc}); '
+            f"use one of {', '.join(sorted(BACKEND_ALIASES))}, or 'package.module:Class'") from exc
     return found
 
 
@@ -66,24 +68,9 @@ def by_url(url: Any, app: Any) -> Backend:
     """
     if url is not None and not isinstance(url, (str, type)):
         return url  # type: ignore[no-any-return]
-    name: Any = url
-    location: str | None = None
-    if isinstance(url, str) and '://' in url:
-        location = url
-        name = url.partition('://')[0]
-        if '+' in name:
-            name, location = url.split('+', 1)
-    return by_name(name)(app=app, url=location)
-
-
-def _announced(name: str) -> str | None:
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == name:
-            return entry.value
-    return None
-
-
-def _unknown(name: str, reason: str) -> str:
-    known = ', '.join(sorted(BACKEND_ALIASES))
-    return (f'result_backend: no result backend is called {name!r} ({reason}); use one of {known}, '
-            "or 'package.module:Class'")
+    if not isinstance(url, str) or '://' not in url:
+        return by_name(url)(app=app, url=None)
+    scheme, location = url.partition('://')[0], url
+    if '+' in scheme:
+        scheme, location = url.split('+', 1)
+    return by_name(scheme)(app=app, url=location)

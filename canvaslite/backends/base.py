@@ -8,8 +8,8 @@ A store of its own kind (SQL, rpc, …) derives from `BaseBackend` and writes::
     _save_group, _restore_group, _delete_group, _forget     groups and forgetting
     cleanup()                                               optional: remove what has expired
 
-A store that maps keys to bytes derives from `KeyValueStoreBackend` and writes ``get``, ``mget``, ``set``, ``delete``
-(optional ``incr``, ``expire``). A store that can join chords itself sets ``join`` (`chords.ChordJoin`); without it a
+A store that maps keys to bytes derives from `KeyValueStoreBackend` and writes ``get``, ``mget``, ``set``, ``delete``.
+A store that can join chords itself sets ``join`` (`chords.ChordJoin`); without it a
 ``celery.chord_unlock`` task polls for the header. A store that can notify uses `waiting.AsyncBackendMixin`.
 """
 

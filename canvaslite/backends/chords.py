@@ -115,21 +115,14 @@ def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...
 
     Groups inside the header make the value of the body's argument a nested list: its shape is saved.
     """
-    group_id, results = header_result_args[0], header_result_args[1]
-    size = body.get('chord_size')
-    if not isinstance(results, (list, tuple)):
-        join.open(group_id, size, body, ())
-        return
-    join.open(group_id, size, body, [result.id for result in results])
+    group_id, results = header_result_args[:2]
+    join.open(group_id, body.get('chord_size'), body, [result.id for result in results])
     if any(isinstance(result, GroupResult) for result in results):
         backend.save_group(group_id, backend.app.GroupResult(*header_result_args))
 
 
 def return_part(backend: Any, join: ChordJoin, request: Any, state: str, result: Any) -> None:
-    """Count the outcome of the header task of `request`; send the body if it was the last one.
-
-    Raises what the store or the broker raise: the header task's message must then be delivered again.
-    """
+    """Count the outcome of the header task of `request`; send the body if it was the last one."""
     part = part_of(backend, request, state, result)
     if part is not None:
         act_on_report(backend, join, join.part(part), request.chord)

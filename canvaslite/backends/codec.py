@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from json import JSONDecoder
+from operator import attrgetter
 from typing import Any
 
 from kombu.compression import compress, decompress
@@ -54,7 +55,6 @@ class ResultCodec:
 
     #: Whether the store keeps arbitrary bytes unchanged, so that ``result_compression`` can be honoured.
     supports_result_compression = False
-
     app: Any
 
     def prepare_codec(self, serializer: str | None, accept: Iterable[str] | None) -> None:
@@ -95,9 +95,7 @@ class ResultCodec:
             value = self.app.conf.result_expires
         if isinstance(value, timedelta):
             value = value.total_seconds()
-        if value is not None and type is not None:
-            return type(value)
-        return value
+        return value if value is None or type is None else type(value)
 
     # -- payloads ---------------------------------------------------------------------------------------------
 
@@ -112,12 +110,8 @@ class ResultCodec:
             except Exception as exc:
                 raise EncodeError(str(exc)) from exc
         else:
-            payload = self._encode(data)[2]
+            payload = dumps(data, serializer=self.serializer)[2]
         return _compress_payload(payload, self.compression) if self.compression else payload
-
-    def _encode(self, data: Any) -> tuple[str, str, Any]:
-        encoded: tuple[str, str, Any] = dumps(data, serializer=self.serializer)
-        return encoded
 
     def decode(self, payload: Any) -> Any:
         """What `encode` was given. Raises kombu's `DecodeError` or `ContentDisallowed`."""
@@ -163,10 +157,8 @@ class ResultCodec:
         module = kind.__module__
         if module == wire.OUR_EXCEPTIONS_MODULE:
             module = wire.CELERY_EXCEPTIONS_MODULE
-        return {'exc_type': kind.__qualname__, 'exc_message': self._serializable(exc.args), 'exc_module': module}
-
-    def _serializable(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(arg if self._can_encode(arg) else safe_repr(arg) for arg in args)
+        args = tuple(arg if self._can_encode(arg) else safe_repr(arg) for arg in exc.args)
+        return {'exc_type': kind.__qualname__, 'exc_message': args, 'exc_module': module}
 
     def _can_encode(self, value: Any) -> bool:
         try:
@@ -214,17 +206,12 @@ def _decode_json(read: Callable[[], str]) -> Any:
 
 
 def _find_exception_class(module: str | None, name: str) -> Any:
-    if module is None:
-        return create_exception_cls(name, wire.CELERY_EXCEPTIONS_MODULE)
     if module == wire.CELERY_EXCEPTIONS_MODULE and hasattr(exceptions, name):
         return getattr(exceptions, name)
     try:
-        found: Any = sys.modules[module]
-        for part in name.split('.'):
-            found = getattr(found, part)
+        return attrgetter(name)(sys.modules[module or ''])
     except (KeyError, AttributeError):
         return create_exception_cls(name, wire.CELERY_EXCEPTIONS_MODULE)
-    return found
 
 
 def create_exception_cls(name: str, module: str, parent: type[BaseException] | None = None) -> type[BaseException]:
@@ -281,8 +268,7 @@ def _compress_payload(payload: Any, compression: str) -> bytes:
 
 
 def _decompress_payload(payload: Any) -> Any:
-    if isinstance(payload, memoryview):
-        payload = payload.tobytes()
+    payload = payload.tobytes() if isinstance(payload, memoryview) else payload
     if not isinstance(payload, (bytes, bytearray)) or not payload.startswith(COMPRESSED_PAYLOAD_MAGIC):
         return payload
     content_type, _, body = bytes(payload[len(COMPRESSED_PAYLOAD_MAGIC):]).partition(b'\x00')

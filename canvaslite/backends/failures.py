@@ -11,6 +11,7 @@ import sys
 import traceback as traceback_format
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -33,9 +34,8 @@ _AWAITING = ('chord', 'group_id', 'group_index', 'chain')
 class FailurePropagation:
     """The part of a store that fails what depends on a failed task."""
 
-    app: Any
-
     # What `store.Backend` adds.
+    app: Any
     keep_outcome: Any
     mark_as_failure: Any
 
@@ -59,14 +59,10 @@ class FailurePropagation:
             self._send_errbacks(to_send, request)
 
     def _send_errbacks(self, errbacks: list[Any], request: Any) -> None:
-        task_id = request.id
-        options = {'parent_id': task_id, 'root_id': request.root_id or task_id}
         eager = self.app.conf.task_always_eager or (request.delivery_info or {}).get('is_eager', False)
         for errback in errbacks:
-            if eager:
-                errback.apply((task_id,), **options)
-            else:
-                errback.apply_async((task_id,), **options)
+            send = errback.apply if eager else errback.apply_async
+            send((request.id,), parent_id=request.id, root_id=request.root_id or request.id)
 
     def _fail_chain(self, chain: Iterable[Any] | None, exc: BaseException, traceback: str | None = None,
                     store_result: bool = True, state: str = states.FAILURE) -> None:
@@ -148,9 +144,7 @@ def request_of(sig: Mapping[str, Any]) -> Context:
 
 def format_traceback(exc: BaseException) -> str | None:
     """The traceback of `exc` as text; None if it was never raised."""
-    if exc.__traceback__ is None:
-        return None
-    return ''.join(traceback_format.format_exception(type(exc), exc, exc.__traceback__))
+    return None if exc.__traceback__ is None else ''.join(traceback_format.format_exception(exc))
 
 
 def _takes_failure(errback: Any) -> bool:
@@ -163,21 +157,16 @@ def _takes_failure(errback: Any) -> bool:
     if header is None or inspect.ismethod(task.run):
         return False
     if not errback.immutable and (errback.args or errback.kwargs):
-        try:
+        # If its own arguments do not fit, let the call itself say so.
+        with suppress(TypeError, ValueError):
             return _takes_more_than_one(partial(header, *errback.args, **errback.kwargs))
-        except (TypeError, ValueError):
-            # Its own arguments do not fit: let the call itself say so.
-            return _takes_more_than_one(header)
     return _takes_more_than_one(header)
 
 
 def _takes_more_than_one(function: Any) -> bool:
-    positional = 0
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return True
-        positional += parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    return positional > 1
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    positional = [kind for kind in kinds if kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return len(positional) > 1 or inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def _links(sig: Mapping[str, Any]) -> list[Any]:
@@ -187,16 +176,13 @@ def _links(sig: Mapping[str, Any]) -> list[Any]:
 
 def _inner_canvases(sig: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], Mapping[str, Any] | None]:
     """The signatures whose results stand for the one of `sig`, and which of them is awaited by what awaits `sig`."""
-    kwargs = sig.get('kwargs') or {}
-    if sig.get('task') == wire.CHORD:
-        body = kwargs.get('body')
-        return ([body], body) if body else ([], None)
-    if sig.get('task') == wire.CHAIN:
-        steps = list(kwargs.get('tasks') or ())
-        return steps, steps[-1] if steps else None
-    if sig.get('task') == wire.GROUP:
-        return list(kwargs.get('tasks') or ()), None
-    return [], None
+    kind, kwargs = sig.get('task'), sig.get('kwargs') or {}
+    inner: list[Mapping[str, Any]] = []
+    if kind == wire.CHORD and kwargs.get('body'):
+        inner = [kwargs['body']]
+    elif kind in (wire.CHAIN, wire.GROUP):
+        inner = list(kwargs.get('tasks') or ())
+    return inner, inner[-1] if inner and kind != wire.GROUP else None
 
 
 def _awaited_like(outer: Mapping[str, Any], sig: Mapping[str, Any]) -> Mapping[str, Any]:

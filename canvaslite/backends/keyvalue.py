@@ -24,16 +24,12 @@ class BaseKeyValueStoreBackend(Backend):
     key_t: Callable[[Any], Any] = staticmethod(ensure_bytes)
     task_keyprefix: Any = wire.TASK_KEY_PREFIX
     group_keyprefix: Any = wire.GROUP_KEY_PREFIX
-    chord_keyprefix: Any = wire.CHORD_KEY_PREFIX
-    #: Whether the store has an atomic ``incr``.
-    implements_incr = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         prefix = self._global_keyprefix()
         self.task_keyprefix = self.key_t(prefix + bytes_to_str(self.task_keyprefix))
         self.group_keyprefix = self.key_t(prefix + bytes_to_str(self.group_keyprefix))
-        self.chord_keyprefix = self.key_t(prefix + bytes_to_str(self.chord_keyprefix))
         self._chord_expires = self.app.conf.get('result_chord_expires')
 
     def _global_keyprefix(self) -> str:
@@ -57,28 +53,16 @@ class BaseKeyValueStoreBackend(Backend):
 
     # -- what a store writes ------------------------------------------------------------------------------------
 
-    def get(self, key: Any) -> Any:
-        """The value of `key`, or None."""
-        raise TypeError(f'{type(self).__name__} does not read')
+    #: ``get(key)``: the value of `key`, or None.
+    get: Any = Backend._unsupported
+    #: ``set(key, value)``: keep `value` under `key`, for `expires` seconds where the store can.
+    set: Any = Backend._unsupported
+    #: ``delete(key)``: remove `key`; nothing happens if there is none.
+    delete: Any = Backend._unsupported
 
     def mget(self, keys: Iterable[Any]) -> Any:
         """The values of `keys`: a list in their order (None where there is none), or a mapping."""
         return [self.get(key) for key in keys]
-
-    def set(self, key: Any, value: Any) -> Any:
-        """Keep `value` under `key`, for `expires` seconds where the store can."""
-        raise TypeError(f'{type(self).__name__} does not write')
-
-    def delete(self, key: Any) -> Any:
-        """Remove `key`; nothing happens if there is none."""
-        raise TypeError(f'{type(self).__name__} does not delete')
-
-    def incr(self, key: Any) -> int:
-        """Add one to the number under `key` and return the sum."""
-        raise TypeError(f'{type(self).__name__} does not count')
-
-    def expire(self, key: Any, value: int) -> Any:
-        """Have `key` removed after `value` seconds, where the store can."""
 
     def _set_with_state(self, key: Any, value: Any, state: str) -> Any:
         return self.set(key, value)
@@ -92,10 +76,6 @@ class BaseKeyValueStoreBackend(Backend):
     def get_key_for_group(self, group_id: Any, key: Any = '') -> Any:
         """The key of a saved group; with a suffix `key`, of one part of its join."""
         return self._get_key_for(self.group_keyprefix, group_id, key)
-
-    def get_key_for_chord(self, group_id: Any, key: Any = '') -> Any:
-        """The key of a chord's counter."""
-        return self._get_key_for(self.chord_keyprefix, group_id, key)
 
     def _get_key_for(self, prefix: Any, id: Any, key: Any = '') -> Any:
         if not id:

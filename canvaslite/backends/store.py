@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from kombu.utils.encoding import ensure_bytes
 from kombu.utils.functional import LRUCache
@@ -61,13 +61,8 @@ class Backend(ResultCodec, FailurePropagation):
     persistent = True
     #: Whether ``result_failure_expires`` is honoured.
     supports_failure_expires = False
-    #: Kept for backends written for Celery; not used.
-    subpolling_interval: float | None = None
-    #: Errors that say that the store is away, not that a request was wrong.
-    connection_errors: tuple[type[Exception], ...] = ()
     #: How this store joins chords; None where a ``celery.chord_unlock`` task has to poll.
     join: chords.ChordJoin | None = None
-
     #: Whether the threads of a process may share one instance; None: as ``result_backend_thread_safe`` says.
     thread_safe: bool | None = None
 
@@ -157,9 +152,16 @@ class Backend(ResultCodec, FailurePropagation):
                                fallback_msg='failed to store result on the backend', request=request, **kwargs)
         return result
 
-    def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
-                      request: Any = None, **kwargs: Any) -> Any:
-        raise TypeError(f'{type(self).__name__} does not store results')
+    def _unsupported(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f'{type(self).__name__} does not keep this')
+
+    # What a store writes: see `backends.base`.
+    _store_result: Any = _unsupported
+    _get_task_meta_for: Any = _unsupported
+    _forget: Any = _unsupported
+    _save_group: Any = _unsupported
+    _restore_group: Any = _unsupported
+    _delete_group: Any = _unsupported
 
     def _get_result_meta(self, result: Any, state: str, traceback: Any, request: Any, format_date: bool = True,
                          encode: bool = False) -> Meta:
@@ -182,7 +184,7 @@ class Backend(ResultCodec, FailurePropagation):
 
     def _describe_request(self, request: Any, encode: bool) -> Meta:
         delivery = getattr(request, 'delivery_info', None)
-        described: Meta = {name: getattr(request, attribute, None) for name, attribute in _EXTENDED}
+        described = {name: getattr(request, attribute, None) for name, attribute in _EXTENDED}
         described['queue'] = delivery.get('routing_key') if delivery else None
         if getattr(request, 'stamps', None):
             names = request.stamped_headers
@@ -227,9 +229,6 @@ class Backend(ResultCodec, FailurePropagation):
                     self._cache[task_id] = meta
         return found
 
-    def _get_task_meta_for(self, task_id: str) -> Meta:
-        raise TypeError(f'{type(self).__name__} does not keep results')
-
     def _get_task_metas_for(self, task_ids: Collection[str]) -> dict[str, Meta]:
         metas = ((task_id, self._get_task_meta_for(task_id)) for task_id in task_ids)
         return {task_id: meta for task_id, meta in metas if meta['status'] != states.PENDING}
@@ -269,9 +268,6 @@ class Backend(ResultCodec, FailurePropagation):
         self._cache.pop(task_id, None)
         self._ensure_retryable(self._forget, task_id)
 
-    def _forget(self, task_id: str) -> None:
-        raise TypeError(f'{type(self).__name__} cannot forget results')
-
     # -- groups ----------------------------------------------------------------------------------------------------
 
     def save_group(self, group_id: str, result: Any) -> Any:
@@ -302,15 +298,6 @@ class Backend(ResultCodec, FailurePropagation):
         self._cache.pop(group_id, None)
         return self._ensure_retryable(self._delete_group, group_id)
 
-    def _save_group(self, group_id: str, result: Any) -> Any:
-        raise TypeError(f'{type(self).__name__} does not save groups')
-
-    def _restore_group(self, group_id: str) -> Meta | None:
-        raise TypeError(f'{type(self).__name__} does not save groups')
-
-    def _delete_group(self, group_id: str) -> Any:
-        raise TypeError(f'{type(self).__name__} does not save groups')
-
     # -- chords ----------------------------------------------------------------------------------------------------
 
     def ensure_chords_allowed(self) -> None:
@@ -324,7 +311,7 @@ class Backend(ResultCodec, FailurePropagation):
         """
         self.ensure_chords_allowed()
         if self.join is None:
-            chords.send_unlock_task(self, self.app.GroupResult(*header_result_args), body, **kwargs)
+            self.fallback_chord_unlock(self.app.GroupResult(*header_result_args), body, **kwargs)
         else:
             chords.open_chord(self, self.join, header_result_args, body)
 
@@ -373,9 +360,6 @@ class Backend(ResultCodec, FailurePropagation):
     def on_backend_retryable_error(self, exc: Exception) -> None:
         """Called before an operation is tried again."""
 
-    def _sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
     def _ensure_retryable(self, operation: Callable[..., Any], *args: Any, fallback_exc: Any = None,
                           fallback_msg: str | None = None, max_retries: float | None = None, **kwargs: Any) -> Any:
         retries = 0
@@ -395,7 +379,7 @@ class Backend(ResultCodec, FailurePropagation):
                                getattr(operation, '__name__', operation), exc, retries, limit)
                 self.on_backend_retryable_error(exc)
             ceiling = min(self.max_sleep_between_retries_ms, self.base_sleep_between_retries_ms * 2 ** min(retries, 32))
-            self._sleep(random.uniform(0, ceiling) / 1000)
+            time.sleep(random.uniform(0, ceiling) / 1000)
 
     def _ensure_not_eager(self) -> None:
         conf = self.app.conf

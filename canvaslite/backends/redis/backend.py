@@ -52,6 +52,9 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     #: Longest value the server takes.
     max_value_size = 536870912
     max_connections: int | None = None
+    #: redis-py's connections with TLS, and what reads a URL.
+    _ssl_class: type[Any] = redis.SSLConnection
+    _read_url = staticmethod(parameters.parameters_from_url)
 
     def __init__(self, host: str | None = None, port: int | None = None, db: int | None = None,
                  password: str | None = None, max_connections: int | None = None, url: str | None = None,
@@ -66,7 +69,11 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         self.failure_expires = self.prepare_expires(conf.get('result_failure_expires'), int) \
             if conf.get('result_failure_expires') is not None else self.expires
         self._pool_class = connection_pool
-        self.connparams = self._connection_parameters(max_connections)
+        self.connparams = parameters.parameters_from_settings(conf, max_connections or self.max_connections,
+                                                              self._ssl_class)
+        if self.url:
+            self.connparams = self._read_url(self.url, self.connparams, self._ssl_class)
+        parameters.check_certificate_requirement(self.connparams)
         given = {'host': host, 'port': port, 'db': db, 'password': password}
         self.connparams.update((name, value) for name, value in given.items() if value is not None)
         if self.compression and self.connparams.get('decode_responses'):
@@ -81,20 +88,6 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         _instances.add(self)
 
     # -- connections ------------------------------------------------------------------------------------------------
-
-    def _connection_parameters(self, max_connections: int | None) -> dict[str, Any]:
-        ssl_class = self._ssl_class()
-        found = parameters.parameters_from_settings(self.app.conf, max_connections or self.max_connections, ssl_class)
-        if self.url:
-            found = self._params_from_url(self.url, found)
-        parameters.check_certificate_requirement(found)
-        return found
-
-    def _ssl_class(self) -> Any:
-        return redis.SSLConnection
-
-    def _params_from_url(self, url: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        return parameters.parameters_from_url(url, defaults, self._ssl_class())
 
     def _additional_errors(self) -> Iterable[type[Exception]]:
         named = self.transport_options.get('additional_connection_errors') or ()
@@ -218,14 +211,6 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """Remove `key`."""
         return self.run_command(b'DEL', ensure_bytes(key))
 
-    def incr(self, key: Any) -> int:
-        """Add one."""
-        return int(self.run_command(b'INCR', ensure_bytes(key)))
-
-    def expire(self, key: Any, value: int) -> Any:
-        """Have `key` removed after `value` seconds."""
-        return self.run_command(b'EXPIRE', ensure_bytes(key), b'%d' % value)
-
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None,
@@ -275,6 +260,9 @@ class SentinelBackend(RedisBackend):
     ``result_backend_transport_options``: ``master_name``, ``min_other_sentinels``, ``sentinel_kwargs``.
     """
 
+    _ssl_class = redis.sentinel.SentinelManagedSSLConnection
+    _read_url = staticmethod(parameters.sentinel_parameters)
+
     def as_uri(self, include_password: bool = False) -> str:
         """The sentinels' addresses, passwords masked unless `include_password`."""
         if include_password:
@@ -282,12 +270,6 @@ class SentinelBackend(RedisBackend):
         separator = parameters.SENTINEL_SEPARATOR
         masked = (maybe_sanitize_url(chunk) for chunk in (self.url or '').split(separator))
         return separator.join(uri[:-1] if uri.endswith(':///') else uri for uri in masked)
-
-    def _ssl_class(self) -> Any:
-        return redis.sentinel.SentinelManagedSSLConnection
-
-    def _params_from_url(self, url: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        return parameters.sentinel_parameters(url, defaults, self._ssl_class())
 
     def _make_pool(self) -> Any:
         connparams = dict(self.connparams)
