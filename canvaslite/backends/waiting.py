@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from kombu.utils.encoding import bytes_to_str
@@ -20,7 +20,7 @@ from kombu.utils.encoding import bytes_to_str
 from canvaslite import states
 from canvaslite.backends.codec import Meta
 from canvaslite.exceptions import ImproperlyConfigured, TimeoutError
-from canvaslite.result import ResultSet
+from canvaslite.result.stored import Callback, OnInterval, OnMessage
 
 __all__ = ('AsyncBackendMixin', 'BaseResultConsumer', 'SyncBackendMixin')
 
@@ -31,112 +31,84 @@ FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.002, 1.4, 0.5
 TURN = 1.0
 
 
-class SyncBackendMixin:
-    """Waiting by looking. A store may override `_get_task_metas_for` so that one look sees many results."""
+class ResultWaiting:
+    """What `get` asks of a store; how it is awaited is said in `await_results`."""
 
     is_async = False
+
+    def await_results(self, task_ids: Iterable[str], timeout: float | None, interval: float | None,
+                      on_interval: OnInterval, on_message: OnMessage) -> Iterator[tuple[str, Meta]]:
+        """``(id, meta)`` of each task as it becomes ready. Raises `TimeoutError` after `timeout` seconds."""
+        raise TypeError(f'{type(self).__name__} cannot wait')
+
+    def iter_native(self, result: Any, timeout: float | None = None, interval: float | None = 0.5, no_ack: bool = True,
+                    on_message: OnMessage = None, on_interval: OnInterval = None) -> Iterator[tuple[str, Any]]:
+        """``(id, meta)`` of each member of a `ResultSet` as it becomes ready; ``(id, members)`` of a nested set."""
+        self._ensure_not_eager()  # type: ignore[attr-defined]
+        members: dict[str, Any] = {}
+        for member in result.results:
+            if member.results is not None:
+                yield member.id, member.results
+            elif member._cache:
+                yield member.id, member._cache
+            else:
+                members[member.id] = member
+        for task_id, meta in self.await_results(members, timeout, interval, on_interval, on_message):
+            members[task_id]._maybe_set_cache(meta)
+            yield task_id, members[task_id]._cache
+
+    def wait_for_pending(self, result: Any, timeout: float | None = None, interval: float | None = 0.5,
+                         no_ack: bool = True, on_message: OnMessage = None, on_interval: OnInterval = None,
+                         callback: Callback = None, propagate: bool = True) -> Any:
+        """Wait for an `AsyncResult`; return its value or raise its error."""
+        self._ensure_not_eager()  # type: ignore[attr-defined]
+        for _, meta in self.await_results([result.id], timeout, interval, on_interval, on_message):
+            result._maybe_set_cache(meta)
+        return result.maybe_throw(callback=callback, propagate=propagate)
+
+    def add_pending_result(self, result: Any, weak: bool = False) -> Any:
+        """Have `result` told when its task is ready; a polled store finds out when it is asked."""
+        return result
+
+    def remove_pending_result(self, result: Any) -> Any:
+        """Undo `add_pending_result`."""
+        return result
+
+
+class SyncBackendMixin(ResultWaiting):
+    """Waiting by looking. A store may override `_get_task_metas_for` so that one look sees many results."""
 
     #: Seconds between two looks, at most; a store where looking is cheap may say less.
     longest_pause = LONGEST_PAUSE
 
-    def iter_native(self, result: Any, timeout: float | None = None, interval: float | None = 0.5,
-                    no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-                    on_interval: Callable[[], Any] | None = None) -> Iterator[tuple[str, Any]]:
-        """``(id, meta)`` of each member of a `ResultSet` as it becomes ready; ``(id, members)`` of a nested set."""
-        self._ensure_not_eager()  # type: ignore[attr-defined]
-        nested, ids = split_members(result)
-        yield from nested
-        yield from self.get_many(ids, timeout=timeout, interval=interval, no_ack=no_ack, on_message=on_message,
-                                 on_interval=on_interval)
-
-    def get_many(self, task_ids: Iterable[str], timeout: float | None = None, interval: float | None = 0.5,
-                 no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-                 on_interval: Callable[[], Any] | None = None, max_iterations: int | None = None,
-                 READY_STATES: Collection[str] = states.READY_STATES) -> Iterator[tuple[str, Meta]]:
-        """``(id, meta)`` of each task as it becomes ready, looking at most every `interval` seconds.
-
-        Stops after `max_iterations` looks. Raises `TimeoutError` after `timeout` seconds.
-        """
-        missing = {bytes_to_str(task_id) for task_id in task_ids}
-        pauses = Pauses(timeout, interval, self.longest_pause)
-        looks = 0
-        while missing:
-            metas = self.get_task_metas(missing)  # type: ignore[attr-defined]
-            for task_id, meta in metas.items():
-                if meta['status'] in READY_STATES:
-                    missing.discard(task_id)
-                    if on_message is not None:
-                        on_message(meta)
-                    yield task_id, meta
-            looks += 1
-            if not missing or (max_iterations and looks >= max_iterations):
-                return
-            if on_interval is not None:
-                on_interval()
-            pauses.sleep()
-
-    def wait_for_pending(self, result: Any, timeout: float | None = None, interval: float | None = 0.5,
-                         no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-                         on_interval: Callable[[], Any] | None = None,
-                         callback: Callable[[str, Any], Any] | None = None, propagate: bool = True) -> Any:
-        """Wait for an `AsyncResult`; return its value or raise its error."""
-        self._ensure_not_eager()  # type: ignore[attr-defined]
+    def await_results(self, task_ids: Iterable[str], timeout: float | None, interval: float | None,
+                      on_interval: OnInterval, on_message: OnMessage) -> Iterator[tuple[str, Meta]]:
+        """``(id, meta)`` of each task as it becomes ready, looking at least every `interval` seconds."""
         if on_message is not None:
             raise ImproperlyConfigured(f'result_backend: {type(self).__name__} does not support on_message')
-        meta = self.wait_for(result.id, timeout=timeout, interval=interval, on_interval=on_interval, no_ack=no_ack)
-        if meta:
-            result._maybe_set_cache(meta)
-            return result.maybe_throw(propagate=propagate, callback=callback)
-        return None
-
-    def wait_for(self, task_id: str, timeout: float | None = None, interval: float | None = 0.5, no_ack: bool = True,
-                 on_interval: Callable[[], Any] | None = None) -> Meta:
-        """Wait for a task; return its meta. Raises `TimeoutError` after `timeout` seconds."""
-        pauses = Pauses(timeout, interval, self.longest_pause)
-        while True:
-            meta: Meta = self.get_task_meta(task_id)  # type: ignore[attr-defined]
-            if meta['status'] in states.READY_STATES:
-                return meta
-            if on_interval is not None:
-                on_interval()
-            pauses.sleep()
-
-    def add_pending_result(self, result: Any, weak: bool = False) -> Any:
-        """Nothing to do: a polled store finds out when it is asked."""
-        return result
-
-    def remove_pending_result(self, result: Any) -> Any:
-        """Nothing to do."""
-        return result
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause, longest = FIRST_PAUSE, self.longest_pause if interval is None else min(interval, self.longest_pause)
+        missing = set(task_ids)
+        while missing:
+            for task_id, meta in self.get_task_metas(missing).items():  # type: ignore[attr-defined]
+                if meta['status'] in states.READY_STATES:
+                    missing.discard(task_id)
+                    yield task_id, meta
+            if missing:
+                if on_interval is not None:
+                    on_interval()
+                time.sleep(_limit_pause(min(pause, longest), deadline, timeout))
+                pause *= PAUSE_GROWTH
 
 
-class Pauses:
-    """The pauses between looks: short at first, growing to `interval`, and never beyond `timeout` seconds in all."""
-
-    __slots__ = ('deadline', 'longest', 'pause', 'timeout')
-
-    def __init__(self, timeout: float | None, interval: float | None, longest: float = LONGEST_PAUSE) -> None:
-        self.timeout = timeout
-        self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.longest = longest if interval is None else min(interval, longest)
-        self.pause = min(FIRST_PAUSE, self.longest)
-
-    def sleep(self) -> None:
-        """Sleep for the next pause. Raises `TimeoutError` if there is no time left."""
-        pause = self.pause
-        if self.deadline is not None:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f'The operation timed out after {self.timeout} s.')
-            pause = min(pause, left)
-        time.sleep(pause)
-        self.pause = min(self.pause * PAUSE_GROWTH, self.longest)
-
-
-def split_members(result: Any) -> tuple[list[tuple[str, Any]], set[str]]:
-    """The nested sets among the members of a `ResultSet` as ``(id, members)``, and the ids of the others."""
-    nested = [(member.id, member.results) for member in result.results if isinstance(member, ResultSet)]
-    return nested, {member.id for member in result.results if not isinstance(member, ResultSet)}
+def _limit_pause(pause: float, deadline: float | None, timeout: float | None) -> float:
+    """`pause`, or the seconds that are left if they are fewer. Raises `TimeoutError` if none are."""
+    if deadline is None:
+        return pause
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError(f'The operation timed out after {timeout} s.')
+    return min(pause, left)
 
 
 class _Wait:
@@ -161,7 +133,8 @@ class BaseResultConsumer:
         self._waits: dict[str, list[_Wait]] = {}
         #: Results with `then` callbacks: they are told whenever anybody reads.
         self._listening: dict[str, weakref.WeakSet[Any]] = {}
-        self._kept: dict[str, set[Any]] = {}
+        #: Those of them that nobody else needs to keep.
+        self._kept: set[Any] = set()
         self._renew_locks()
         _consumers.add(self)
 
@@ -193,7 +166,7 @@ class BaseResultConsumer:
 
     def subscriptions(self) -> list[str]:
         """The ids that somebody waits for."""
-        return list({*self._waits, *self._listening, *self._kept})
+        return list({*self._waits, *self._listening})
 
     def look(self, task_ids: Collection[str]) -> Iterable[Meta]:
         """The metas that the store has of those tasks already."""
@@ -209,8 +182,7 @@ class BaseResultConsumer:
         self.reset()
 
     def collect(self, task_ids: Iterable[str], timeout: float | None = None,
-                on_interval: Callable[[], Any] | None = None,
-                on_message: Callable[[Meta], Any] | None = None) -> Iterator[tuple[str, Meta]]:
+                on_interval: OnInterval = None, on_message: OnMessage = None) -> Iterator[tuple[str, Meta]]:
         """``(id, meta)`` of each task as it becomes ready.
 
         `on_message` also gets the metas of states that are not final. Raises `TimeoutError` after `timeout` seconds.
@@ -264,15 +236,10 @@ class BaseResultConsumer:
                 self.unsubscribe(idle)
 
     def _is_awaited(self, task_id: str) -> bool:
-        return task_id in self._waits or task_id in self._listening or task_id in self._kept
+        return task_id in self._waits or task_id in self._listening
 
     def _wait_turn(self, wait: _Wait, deadline: float | None, timeout: float | None) -> None:
-        turn = TURN
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f'The operation timed out after {timeout} s.')
-            turn = min(turn, left)
+        turn = _limit_pause(TURN, deadline, timeout)
         with self.changed:
             if wait.inbox:
                 return
@@ -297,7 +264,9 @@ class BaseResultConsumer:
             wait.inbox.append(meta)
         if meta['status'] not in states.READY_STATES:
             return []
-        return [(result, meta) for result in self._forget_listeners(task_id)]
+        listeners = list(self._listening.pop(task_id, ()))
+        self._kept.difference_update(listeners)
+        return [(result, meta) for result in listeners]
 
     # -- results with callbacks ---------------------------------------------------------------------------------
 
@@ -305,31 +274,27 @@ class BaseResultConsumer:
         """Tell `result` when its task is ready (it is told while anybody reads)."""
         with self.changed:
             new = not self._is_awaited(result.id)
-            if weak:
-                self._listening.setdefault(result.id, weakref.WeakSet()).add(result)
-            else:
-                self._kept.setdefault(result.id, set()).add(result)
+            self._listening.setdefault(result.id, weakref.WeakSet()).add(result)
+            if not weak:
+                self._kept.add(result)
             if new:
                 self.subscribe([result.id])
 
     def leave(self, result: Any) -> None:
         """Undo `listen`."""
         with self.changed:
-            known = result.id in self._kept or result.id in self._listening
-            for registry in (self._kept, self._listening):
-                results: Any = registry.get(result.id)
-                if results is not None:
-                    results.discard(result)
-                    if not results:
-                        registry.pop(result.id, None)
-            if known and not self._is_awaited(result.id):
-                self.unsubscribe([result.id])
-
-    def _forget_listeners(self, task_id: str) -> list[Any]:
-        return [*self._kept.pop(task_id, ()), *self._listening.pop(task_id, ())]
+            listening = self._listening.get(result.id)
+            if listening is None:
+                return
+            self._kept.discard(result)
+            listening.discard(result)
+            if not listening:
+                del self._listening[result.id]
+                if not self._is_awaited(result.id):
+                    self.unsubscribe([result.id])
 
 
-class AsyncBackendMixin:
+class AsyncBackendMixin(ResultWaiting):
     """Waiting by being told: `result_consumer` is the store's `BaseResultConsumer`."""
 
     is_async = True
@@ -339,51 +304,13 @@ class AsyncBackendMixin:
         """Begin anew in a child process."""
         self.result_consumer.on_after_fork()
 
-    def iter_native(self, result: Any, timeout: float | None = None, interval: float | None = None,
-                    no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-                    on_interval: Callable[[], Any] | None = None) -> Iterator[tuple[str, Any]]:
-        """``(id, meta)`` of each member of a `ResultSet` as it becomes ready; ``(id, members)`` of a nested set."""
-        self._ensure_not_eager()  # type: ignore[attr-defined]
-        nested, ids = split_members(result)
-        yield from nested
-        members = {member.id: member for member in result.results}
-        for task_id in list(ids):
-            if members[task_id]._cache:
-                ids.discard(task_id)
-                yield task_id, members[task_id]._cache
-        for task_id, meta in self.result_consumer.collect(ids, timeout, on_interval, on_message):
-            members[task_id]._maybe_set_cache(meta)
-            yield task_id, members[task_id]._cache
-
-    def get_many(self, task_ids: Iterable[str], timeout: float | None = None, interval: float | None = None,
-                 no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-                 on_interval: Callable[[], Any] | None = None, max_iterations: int | None = None,
-                 READY_STATES: Collection[str] = states.READY_STATES) -> Iterator[tuple[str, Meta]]:
-        """``(id, meta)`` of each task as it becomes ready; of those ready now, if `max_iterations` is 1."""
-        ids = {bytes_to_str(task_id) for task_id in task_ids}
-        if max_iterations:
-            metas = self.get_task_metas(ids)  # type: ignore[attr-defined]
-            yield from ((task_id, meta) for task_id, meta in metas.items() if meta['status'] in READY_STATES)
-            return
-        yield from self.result_consumer.collect(ids, timeout, on_interval, on_message)
-
-    def wait_for_pending(self, result: Any, timeout: float | None = None, interval: float | None = None,
-                         no_ack: bool = True, on_message: Callable[[Meta], Any] | None = None,
-                         on_interval: Callable[[], Any] | None = None,
-                         callback: Callable[[str, Any], Any] | None = None, propagate: bool = True) -> Any:
-        """Wait for an `AsyncResult`; return its value or raise its error."""
-        self._ensure_not_eager()  # type: ignore[attr-defined]
-        for _, meta in self.result_consumer.collect([result.id], timeout, on_interval, on_message):
-            result._maybe_set_cache(meta)
-        return result.maybe_throw(callback=callback, propagate=propagate)
-
-    def wait_for(self, task_id: str, timeout: float | None = None, interval: float | None = None, no_ack: bool = True,
-                 on_interval: Callable[[], Any] | None = None) -> Meta:
-        """Wait for a task; return its meta. Raises `TimeoutError` after `timeout` seconds."""
-        return next(meta for _, meta in self.result_consumer.collect([task_id], timeout, on_interval))
+    def await_results(self, task_ids: Iterable[str], timeout: float | None, interval: float | None,
+                      on_interval: OnInterval, on_message: OnMessage) -> Iterator[tuple[str, Meta]]:
+        """``(id, meta)`` of each task as it becomes ready."""
+        return self.result_consumer.collect(task_ids, timeout, on_interval, on_message)
 
     def add_pending_result(self, result: Any, weak: bool = False) -> Any:
-        """Have `result` told when its task is ready."""
+        """Have `result` told when its task is ready, which is noticed while something waits."""
         self.result_consumer.listen(result, weak=weak)
         return result
 

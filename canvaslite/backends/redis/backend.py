@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -30,8 +28,6 @@ logger = logging.getLogger('canvaslite.backends.redis')
 
 #: What a stored success begins with, in JSON: it tells the server not to overwrite it. Celery writes it alike.
 _JSON_SUCCESS = b'{"status": "SUCCESS"'
-
-_instances: weakref.WeakSet[RedisBackend] = weakref.WeakSet()
 
 
 class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
@@ -85,7 +81,6 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         self.join = RedisJoin(self)
         self.result_consumer = self.ResultConsumer(self)
         self._success_mark = _JSON_SUCCESS if self._plain_json and not self.compression else b''
-        _instances.add(self)
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -115,7 +110,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """Begin anew in a child process."""
         self.link.forget()
         self.__dict__.pop('client', None)
-        self.result_consumer.on_after_fork()
+        super().on_after_fork()
 
     def close(self) -> None:
         """Close all connections; they are made again when needed."""
@@ -282,11 +277,3 @@ class SentinelBackend(RedisBackend):
         credentials = {name: connparams[name] for name in ('username', 'password') if connparams.get(name)}
         return sentinel.master_for(service_name=options.get('master_name'), redis_class=redis.Redis,
                                    **credentials).connection_pool
-
-
-def _begin_anew() -> None:
-    for backend in list(_instances):
-        backend.on_after_fork()
-
-
-os.register_at_fork(after_in_child=_begin_anew)
