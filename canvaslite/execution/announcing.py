@@ -11,21 +11,17 @@ from kombu.utils.encoding import safe_repr
 
 from canvaslite.exceptions import EncodeError, OperationalError, Reject
 from canvaslite.execution.outcome import Kind
-from canvaslite.execution.run import Run
+from canvaslite.execution.run import STATE_OF, Run
 from canvaslite.signals import task_failure, task_internal_error, task_retry, task_success
 from canvaslite.utils.saferepr import saferepr
 
 logger = logging.getLogger('canvaslite.execution')
 
-LOG_SUCCESS = 'Task %(name)s[%(id)s] succeeded in %(runtime).9fs: %(return_value)s'
 LOG_FAILURE = 'Task %(name)s[%(id)s] %(description)s: %(exc)s'
-LOG_IGNORED = 'Task %(name)s[%(id)s] %(description)s'
-LOG_REJECTED = 'Task %(name)s[%(id)s] %(exc)s'
-LOG_RETRY = 'Task %(name)s[%(id)s] retry: %(exc)s'
 
 
 class LogPolicy(NamedTuple):
-    """How an outcome appears in the log."""
+    """How an outcome that is no success appears in the log."""
 
     format: str
     description: str
@@ -33,78 +29,71 @@ class LogPolicy(NamedTuple):
     traceback: bool
 
 
-REJECTED = LogPolicy(LOG_REJECTED, 'rejected', logging.WARNING, True)
-IGNORED = LogPolicy(LOG_IGNORED, 'ignored', logging.INFO, False)
+REJECTED = LogPolicy('Task %(name)s[%(id)s] %(exc)s', 'rejected', logging.WARNING, True)
+IGNORED = LogPolicy('Task %(name)s[%(id)s] %(description)s', 'ignored', logging.INFO, False)
 INTERNAL = LogPolicy(LOG_FAILURE, 'INTERNAL ERROR', logging.CRITICAL, True)
 EXPECTED = LogPolicy(LOG_FAILURE, 'raised expected', logging.INFO, False)
 UNEXPECTED = LogPolicy(LOG_FAILURE, 'raised unexpected', logging.ERROR, True)
 
 
 def announce_end(run: Run) -> None:
-    """Call the hooks, send the signals and write the log line of how the run ended."""
-    _ANNOUNCERS[run.kind](run)
-    if run.prepared.after_return is not None and run.kind in _RETURNED:
-        # Celery hands no einfo to this hook, whatever its signature promises.
-        _call_hook(run, run.prepared.after_return, run.state, run.result, run.id, run.args, run.kwargs, None)
+    """Call the hooks, send the signals and write the log line of how the run ended.
+
+    Of a run that is not recorded there is nothing to tell: it may be repeated, and the worker's parent logs the note.
+    """
+    kind = run.kind
+    if kind is Kind.SUCCESS:
+        _announce_success(run)
+    elif kind is Kind.FAILURE:
+        _announce_failure(run)
+    elif kind is Kind.RETRY:
+        _announce_retry(run)
+    elif kind is not Kind.UNRECORDED:
+        log_error(run, IGNORED if kind is Kind.IGNORED else REJECTED)
+        if kind is Kind.REJECTED and not run.eager:
+            send_failure(run)
+    call_after_return(run)
     if run.error is not None and run.error.__traceback__ is not None:
         # Frames hold whatever the task had in its local variables: free it before the next run.
         traceback.clear_frames(run.error.__traceback__)
 
 
-def announce_success(run: Run) -> None:
+def call_after_return(run: Run) -> None:
+    """Call the hook ``after_return`` of a success or failure, if the task has one."""
+    if run.prepared.after_return is not None and (run.kind is Kind.SUCCESS or run.kind is Kind.FAILURE):
+        # Celery hands no einfo to this hook, whatever its signature promises.
+        call_hook(run, run.prepared.after_return, STATE_OF[run.kind], run.result, run.id, run.args, run.kwargs, None)
+
+
+def _announce_success(run: Run) -> None:
     prepared = run.prepared
     if prepared.on_success is not None:
-        _call_hook(run, prepared.on_success, run.value, run.id, run.args, run.kwargs)
+        call_hook(run, prepared.on_success, run.value, run.id, run.args, run.kwargs)
     if task_success.receivers:
         task_success.send(sender=run.task, result=run.value, runtime=run.runtime)
     if logger.isEnabledFor(logging.INFO):
-        log_success(run)
+        shown = saferepr(run.value, run.task.resultrepr_maxsize)
+        data = {**_describe_call(run), 'return_value': shown, 'runtime': run.runtime}
+        logger.info('Task %(name)s[%(id)s] succeeded in %(runtime).9fs: %(return_value)s', data, extra={'data': data})
 
 
-def announce_failure(run: Run) -> None:
-    _call_hook(run, run.task.on_failure, run.error, run.id, run.args, run.kwargs, run.einfo)
+def _announce_failure(run: Run) -> None:
+    call_hook(run, run.task.on_failure, run.error, run.id, run.args, run.kwargs, run.einfo)
     send_failure(run)
-    log_error(run, _failure_policy(run))
+    expected = run.task.throws and isinstance(run.error, run.task.throws)
+    log_error(run, INTERNAL if run.internal else EXPECTED if expected else UNEXPECTED)
 
 
-def announce_retry(run: Run) -> None:
+def _announce_retry(run: Run) -> None:
     cause = getattr(run.error, 'exc', None)
-    _call_hook(run, run.task.on_retry, cause, run.id, run.args, run.kwargs, run.einfo)
+    call_hook(run, run.task.on_retry, cause, run.id, run.args, run.kwargs, run.einfo)
     if task_retry.receivers:
         task_retry.send(sender=run.task, request=run.context, reason=run.error, einfo=run.einfo)
-    if logger.isEnabledFor(logging.INFO):
-        data = {'id': run.id, 'name': run.shown_name, 'exc': str(run.error)}
-        logger.info(LOG_RETRY, data, extra={'data': data})
+    data = {'id': run.id, 'name': run.shown_name, 'exc': str(run.error)}
+    logger.info('Task %(name)s[%(id)s] retry: %(exc)s', data, extra={'data': data})
 
 
-def announce_ignored(run: Run) -> None:
-    log_error(run, IGNORED)
-
-
-def announce_rejected(run: Run) -> None:
-    log_error(run, REJECTED)
-    if run.kind is Kind.REJECTED and not run.eager:
-        send_failure(run)
-
-
-def announce_unrecorded(run: Run) -> None:
-    """The worker's parent logs the note, and the run may be repeated: nothing has happened yet."""
-
-
-_ANNOUNCERS: dict[Kind | None, Callable[[Run], None]] = {
-    Kind.SUCCESS: announce_success,
-    Kind.FAILURE: announce_failure,
-    Kind.RETRY: announce_retry,
-    Kind.IGNORED: announce_ignored,
-    Kind.REJECTED: announce_rejected,
-    Kind.REQUEUED: announce_rejected,
-    Kind.UNRECORDED: announce_unrecorded,
-}
-#: Ways to end that ``after_return`` hears of.
-_RETURNED = frozenset({Kind.SUCCESS, Kind.FAILURE})
-
-
-def _call_hook(run: Run, hook: Callable[..., Any], *args: Any) -> None:
+def call_hook(run: Run, hook: Callable[..., Any], *args: Any) -> None:
     """Call a hook of the task. The outcome is recorded already: an error in the hook must not make a second one."""
     try:
         hook(*args)
@@ -137,43 +126,19 @@ def announce_internal_error(run: Run, exc: BaseException) -> None:
                                  request=run.context, exception=exc, traceback=exc.__traceback__, einfo=None)
 
 
-# -- the log ------------------------------------------------------------------------------------------------------
-
-def log_success(run: Run) -> None:
-    """One line for a success."""
-    context = run.context
-    data = {
-        'id': run.id,
-        'name': run.shown_name,
-        'return_value': saferepr(run.value, run.task.resultrepr_maxsize),
-        'runtime': run.runtime,
-        'args': context.get('argsrepr') or safe_repr(run.args),
-        'kwargs': context.get('kwargsrepr') or safe_repr(run.kwargs),
-    }
-    logger.info(LOG_SUCCESS, data, extra={'data': data})
-
-
-def _failure_policy(run: Run) -> LogPolicy:
-    if run.internal:
-        return INTERNAL
-    return EXPECTED if run.task.throws and isinstance(run.error, run.task.throws) else UNEXPECTED
-
-
 def log_error(run: Run, policy: LogPolicy) -> None:
     """One line, and the traceback where the policy wants it, for anything but a success."""
     if not logger.isEnabledFor(policy.severity):
         return
-    error, context = run.error, run.context
-    data = {
-        'hostname': context.hostname,
-        'id': run.id,
-        'name': run.shown_name,
-        'exc': safe_repr(error),
-        'traceback': run.einfo.traceback if run.einfo else '',
-        'args': context.get('argsrepr') or safe_repr(run.args),
-        'kwargs': context.get('kwargsrepr') or safe_repr(run.kwargs),
-        'description': policy.description,
-        'internal': run.internal,
-    }
+    error = run.error
+    data = {**_describe_call(run), 'hostname': run.context.hostname, 'exc': safe_repr(error),
+            'traceback': run.einfo.traceback if run.einfo else '', 'description': policy.description,
+            'internal': run.internal}
     shown = (type(error), error, error.__traceback__) if policy.traceback and error is not None else None
     logger.log(policy.severity, policy.format, data, exc_info=shown, extra={'data': data})
+
+
+def _describe_call(run: Run) -> dict[str, Any]:
+    context = run.context
+    return {'id': run.id, 'name': run.shown_name, 'args': context.get('argsrepr') or safe_repr(run.args),
+            'kwargs': context.get('kwargsrepr') or safe_repr(run.kwargs)}

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-from canvaslite.context import Context
+from canvaslite.context import Context, RunStack
 from canvaslite.current import App, set_current_app, set_default_app
-from canvaslite.exceptions import NotRegistered
 from canvaslite.execution.duplicates import is_done_already, repeat_record
 from canvaslite.execution.keeping import Unrecorded
 from canvaslite.execution.message import Head, MessageReader, read_head
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import PreparedTask, Run
 from canvaslite.execution.tracer import trace
-from canvaslite.execution.verdicts import record_verdict, refuse, unknown_note
-from canvaslite.protocol.job import Job
-from canvaslite.utils.saferepr import saferepr
+from canvaslite.execution.verdicts import record_verdict, refuse
+from canvaslite.protocol.job import Job, Verdict
+from canvaslite.utils.saferepr import saferepr, truncate
 
 logger = logging.getLogger('canvaslite.execution')
 
 #: Longest note for the parent's log, in characters.
-LONGEST_NOTE = 2000
+LONGEST_NOTE = 1990
 
 
 class Executor:
@@ -47,67 +45,60 @@ class Executor:
         Raises only what is no `Exception` and comes from the task: ``SystemExit``, ``KeyboardInterrupt``.
         """
         try:
-            head = read_head(job)
-        except Exception as exc:
-            return _undecodable(exc, job, None)
+            outcome = self._run(job)
+        except Unrecorded as exc:
+            outcome = Outcome(Kind.UNRECORDED, exc, note=str(exc))
+        if outcome.note:
+            return outcome._replace(note=truncate(' '.join(outcome.note.splitlines()), LONGEST_NOTE))
+        return outcome
+
+    def _run(self, job: Job) -> Outcome:
+        head = None
         try:
-            context = self.reader.read(job, head)
+            head = read_head(job)
+            run, verdict = self._prepare(self.reader.read(job, head), job)
         except Exception as exc:
             return self._refuse_unreadable(job, head, exc)
         try:
-            if job.verdict is not None:
-                return record_verdict(self.app, context, job.verdict)
-            return self._run_task(context, job)
-        except Unrecorded as exc:
-            return Outcome(Kind.UNRECORDED, exc, note=_clip(f'[{context.id}]: {exc}'))
+            if verdict is not None:
+                return record_verdict(run, verdict)
+            if job.redelivered and is_done_already(run):
+                return repeat_record(run)
+            return trace(run)
+        except Unrecorded:
+            raise
         except Exception as exc:
-            return self._fail_internally(context, exc)
+            # The last resort: an error where there should be none is the task's failure, not the end of the process.
+            logger.critical('Task [%s]: internal error: %r', run.id, exc, exc_info=True)
+            refuse(run, exc)
+            return Outcome(Kind.FAILURE, exc)
 
-    def _run_task(self, context: Context, job: Job) -> Outcome:
+    def _prepare(self, context: Context, job: Job) -> tuple[Run, Verdict | None]:
+        """The run that `context` describes, and the verdict on it: a task that is not registered has one too."""
         name: str = context.task  # type: ignore[attr-defined]
         task = self.tasks.get(name)
         if task is None:
-            exc = NotRegistered(name)
-            refuse(self.app, context, exc)
-            return Outcome(Kind.UNKNOWN, exc, note=_clip(unknown_note(context)))
+            # A task that does nothing stands for it, to be recorded as a failure.
+            task = self.app.Task()
+            task.name, task.request_stack = name, RunStack()
+            return Run(PreparedTask(task, self.app), context), job.verdict or Verdict('unknown', name)
         prepared = self.prepared.get(name)
         if prepared is None or prepared.task is not task:
             prepared = self.prepared[name] = PreparedTask(task, self.app)
-        if job.redelivered and is_done_already(prepared, context):
-            return repeat_record(prepared, context)
-        return trace(Run(prepared, context))
+        return Run(prepared, context), job.verdict
 
-    def _fail_internally(self, context: Context, exc: Exception) -> Outcome:
-        """The last resort: an error where there should be none is the task's failure, not the end of the process."""
-        logger.critical('Task [%s]: internal error: %r', context.id, exc, exc_info=True)
-        try:
-            refuse(self.app, context, exc)
-        except Unrecorded as unrecorded:
-            return Outcome(Kind.UNRECORDED, unrecorded, note=_clip(f'[{context.id}]: {unrecorded}'))
-        return Outcome(Kind.FAILURE, exc)
-
-    def _refuse_unreadable(self, job: Job, head: Head, exc: Exception) -> Outcome:
+    def _refuse_unreadable(self, job: Job, head: Head | None, exc: Exception) -> Outcome:
         """Let those who wait for a message that cannot be read know, as far as its headers say who they are."""
-        context = self.reader.read_head_only(job, head)
-        try:
-            if context is not None and job.verdict is not None:
-                return record_verdict(self.app, context, job.verdict)
-            if context is not None:
-                refuse(self.app, context, exc)
-        except Unrecorded as unrecorded:
-            return Outcome(Kind.UNRECORDED, unrecorded, note=_clip(f'{unrecorded}'))
-        return _undecodable(exc, job, head)
-
-
-def _undecodable(exc: Exception, job: Job, head: Head | None) -> Outcome:
-    said: Any = None if head is None else {name: value for name, value in head.headers.items() if name != 'args'}
-    content = '' if head is None else f' [type:{head.content_type!r} encoding:{head.content_encoding!r}]'
-    shown = saferepr(job.body[:300], 300)
-    note = f'{type(exc).__name__}: {exc}{content} headers:{saferepr(said, 600)} body:{shown} ({len(job.body)}b)'
-    return Outcome(Kind.UNDECODABLE, exc, note=_clip(note))
-
-
-def _clip(note: str) -> str:
-    """`note` as one line that is not too long."""
-    line = ' '.join(note.splitlines())
-    return line if len(line) <= LONGEST_NOTE else f'{line[:LONGEST_NOTE - 3]}...'
+        context = None if head is None else self.reader.read_head_only(job, head)
+        if context is not None:
+            run, _ = self._prepare(context, job)
+            if job.verdict is not None:
+                return record_verdict(run, job.verdict)
+            refuse(run, exc)
+        said, form = None, ''
+        if head is not None:
+            said = {name: value for name, value in head.headers.items() if name != 'args'}
+            form = f' [type:{head.content_type!r} encoding:{head.content_encoding!r}]'
+        note = (f'{type(exc).__name__}: {exc}{form} headers:{saferepr(said, 600)} '
+                f'body:{saferepr(job.body[:300], 300)} ({len(job.body)}b)')
+        return Outcome(Kind.UNDECODABLE, exc, note=note)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from json import JSONDecoder
-from typing import Any
+from typing import Any, NamedTuple
 
 from kombu.compression import decompress
-from kombu.exceptions import ContentDisallowed, DecodeError
+from kombu.exceptions import DecodeError
 from kombu.serialization import loads, prepare_accept_content, registry
 from kombu.utils import json as kombu_json
 
 from canvaslite.context import Context
-from canvaslite.exceptions import InvalidTaskError
 from canvaslite.protocol import decode as decode_protocol
 from canvaslite.protocol.job import AMQP_PROPERTIES, Job
 from canvaslite.transport.properties import decode_properties
@@ -29,19 +28,15 @@ _decode_plain: Callable[[str], Any] = JSONDecoder().decode
 _decode_typed: Callable[[str], Any] = JSONDecoder(object_hook=kombu_json.object_hook).decode
 
 
-class Head:
+class Head(NamedTuple):
     """What a message says outside its body."""
 
-    __slots__ = ('compression', 'content_encoding', 'content_type', 'headers', 'properties')
-
-    def __init__(self, headers: dict[str, Any], properties: dict[str, Any], content_type: str | None,
-                 content_encoding: str | None, compression: str | None) -> None:
-        self.headers = headers
-        self.properties = properties
-        self.content_type = content_type
-        self.content_encoding = content_encoding
-        #: None where the body is not compressed (any more).
-        self.compression = compression
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    content_type: str | None
+    content_encoding: str | None
+    #: None where the body is not compressed (any more).
+    compression: str | None = None
 
 
 def read_head(job: Job) -> Head:
@@ -51,10 +46,10 @@ def read_head(job: Job) -> Head:
         headers = properties.pop('headers', None) or {}
         return Head(headers, properties, properties.get('content_type'), properties.get('content_encoding'),
                     headers.get('compression'))
-    head = pickle.loads(job.head)  # written by the worker's own parent, never by a stranger
-    # kombu has decompressed the body already.
-    return Head(dict(head.get('headers') or {}), dict(head.get('properties') or {}), head.get('content_type'),
-                head.get('content_encoding'), None)
+    # Written by the worker's own parent, never by a stranger; kombu has decompressed the body already.
+    head = pickle.loads(job.head)
+    return Head(dict(head['headers'] or {}), dict(head['properties'] or {}), head['content_type'],
+                head['content_encoding'])
 
 
 class MessageReader:
@@ -76,26 +71,26 @@ class MessageReader:
         says is no task.
         """
         payload = self.decode_body(job.body, head)
-        headers = head.headers
-        if not _is_plain_task(headers, payload):
-            headers, payload = _read_any_protocol(head, payload)
-        args, kwargs, embed = payload
-        headers['args'] = args
-        headers['kwargs'] = kwargs
-        if embed:
-            headers.update(embed)
-        return self.make_context(headers, head, job)
+        values = head.headers
+        if _is_plain_task(values, payload):
+            values['args'], values['kwargs'], embed = payload
+            if embed:
+                values.update(embed)
+        else:
+            values = _read_any_protocol(head, payload)
+        return self.make_context(values, head, job)
 
     def decode_body(self, body: bytes, head: Head) -> Any:
         """The body as data."""
         if head.compression:
-            body = _decompress(body, head.compression)
+            try:
+                body = decompress(body, head.compression)
+            except Exception as exc:
+                raise DecodeError(f'the body cannot be decompressed as {head.compression!r}: {exc!r}') from exc
         if head.content_type == JSON and self.short_way:
             try:
                 text = body.decode()
                 return (_decode_typed if '__type__' in text else _decode_plain)(text)
-            except RecursionError:
-                raise DecodeError('the JSON is nested too deeply') from None
             except Exception as exc:
                 raise DecodeError(str(exc)) from exc
         return loads(body, head.content_type, head.content_encoding, accept=self.accept)
@@ -104,13 +99,12 @@ class MessageReader:
         """A context of `values`, which becomes the context's own."""
         properties = head.properties
         context = Context.adopt(values)
-        values['hostname'] = self.hostname
-        values['called_directly'] = False
-        values['properties'] = properties
-        values['correlation_id'] = properties.get('correlation_id')
-        values['reply_to'] = properties.get('reply_to')
-        values['delivery_info'] = {'exchange': job.exchange, 'routing_key': job.routing_key,
-                                   'priority': properties.get('priority'), 'redelivered': job.redelivered}
+        priority = properties.get('priority')
+        values.update(
+            hostname=self.hostname, called_directly=False, properties=properties,
+            correlation_id=properties.get('correlation_id'), reply_to=properties.get('reply_to'),
+            delivery_info={'exchange': job.exchange, 'routing_key': job.routing_key, 'priority': priority,
+                           'redelivered': job.redelivered})
         return context
 
     def read_head_only(self, job: Job, head: Head) -> Context | None:
@@ -130,24 +124,8 @@ def _is_plain_task(headers: dict[str, Any], payload: Any) -> bool:
             and (payload[2] is None or payload[2].__class__ is dict))
 
 
-def _read_any_protocol(head: Head, payload: Any) -> tuple[dict[str, Any], tuple[Any, Any, dict[str, Any]]]:
+def _read_any_protocol(head: Head, payload: Any) -> dict[str, Any]:
     """Protocol 1, or an `InvalidTaskError` that says what is wrong."""
-    envelope = decode_protocol(head.headers, head.properties, payload)
-    values = envelope._asdict()
-    custom = values.pop('headers')
-    embed = {name: values.pop(name) for name in ('callbacks', 'errbacks', 'chain', 'chord')}
-    return {**values, **(custom or {})}, (values.pop('args'), dict(values.pop('kwargs')), embed)
-
-
-def _decompress(body: bytes, compression: str) -> bytes:
-    try:
-        plain: bytes = decompress(body, compression)
-    except KeyError:
-        raise DecodeError(f'unknown compression {compression!r}') from None
-    except Exception as exc:
-        raise DecodeError(f'the body is not compressed with {compression}: {exc}') from exc
-    return plain
-
-
-#: What a message that is to be refused raises; anything else is an error of ours.
-UNREADABLE = (ContentDisallowed, DecodeError, InvalidTaskError)
+    values = decode_protocol(head.headers, head.properties, payload)._asdict()
+    custom = values.pop('headers') or {}
+    return {**custom, **values, 'kwargs': dict(values['kwargs'])}

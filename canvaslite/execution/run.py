@@ -13,14 +13,9 @@ from canvaslite.execution.outcome import Kind, Outcome
 
 #: The state that ``task_postrun`` and ``after_return`` are told for each way in which a run can end.
 STATE_OF: Mapping[Kind | None, str | None] = {
-    None: None,
-    Kind.SUCCESS: states.SUCCESS,
-    Kind.FAILURE: states.FAILURE,
-    Kind.RETRY: states.RETRY,
-    Kind.IGNORED: states.IGNORED,
-    Kind.REJECTED: states.REJECTED,
-    Kind.REQUEUED: states.REJECTED,
-    Kind.UNRECORDED: states.FAILURE,
+    None: None, Kind.SUCCESS: states.SUCCESS, Kind.RETRY: states.RETRY, Kind.IGNORED: states.IGNORED,
+    Kind.REJECTED: states.REJECTED, Kind.REQUEUED: states.REJECTED,
+    Kind.FAILURE: states.FAILURE, Kind.UNRECORDED: states.FAILURE,
 }
 
 
@@ -50,32 +45,29 @@ class PreparedTask:
 class Run:
     """One run of a task while it happens. `kind`, `value` and `error` say how it ended."""
 
-    __slots__ = ('args', 'context', 'eager', 'einfo', 'error', 'id', 'internal', 'kind', 'kwargs', 'note', 'prepared',
-                 'propagate', 'runtime', 'stores_errors', 'stores_result', 'task', 'tracks_start', 'value')
+    kind: Kind | None = None
+    #: What the task returned.
+    value: Any = None
+    #: What it raised.
+    error: BaseException | None = None
+    #: `error` with its traceback as text (billiard's `ExceptionInfo`); made when it is stored.
+    einfo: Any = None
+    #: Whether `error` came from outside the task's own code.
+    internal: bool = False
+    #: Seconds that the task's own code took.
+    runtime: float = 0.0
+    note: str = ''
 
     def __init__(self, prepared: PreparedTask, context: Context, eager: bool = False, propagate: bool = False) -> None:
-        task = prepared.task
         self.prepared = prepared
-        self.task = task
         self.context = context
-        self.id: str = context.id  # type: ignore[assignment]
-        self.args: Sequence[Any] = context.args
-        self.kwargs: Mapping[str, Any] = context.kwargs
         self.eager = eager
         #: Whether an error is raised to the caller instead of being recorded (only when eager).
         self.propagate = propagate
-        self.kind: Kind | None = None
-        #: What the task returned.
-        self.value: Any = None
-        #: What it raised.
-        self.error: BaseException | None = None
-        #: `error` with its traceback as text; made when somebody needs it.
-        self.einfo: Any = None
-        #: Whether `error` came from outside the task's own code.
-        self.internal = False
-        #: Seconds that the task's own code took.
-        self.runtime = 0.0
-        self.note = ''
+        self.task = task = prepared.task
+        self.id: str = context.id  # type: ignore[assignment]
+        self.args: Sequence[Any] = context.args
+        self.kwargs: Mapping[str, Any] = context.kwargs
         # Not context.ignore_result: its class-level False would hide the task's own wish.
         ignored = context.__dict__.get('ignore_result')
         if ignored is None:
@@ -97,11 +89,6 @@ class Run:
             self.kind = Kind.FAILURE
         self.error = exc
         self.einfo = None
-
-    @property
-    def state(self) -> str | None:
-        """The run's final state, None while there is none."""
-        return STATE_OF[self.kind]
 
     @property
     def result(self) -> Any:

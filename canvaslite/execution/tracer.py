@@ -21,33 +21,23 @@ from __future__ import annotations
 import logging
 import os
 from time import monotonic
+from types import SimpleNamespace
 
 from canvaslite import states
 from canvaslite.current import task_stack
 from canvaslite.execution.announcing import announce_end, announce_internal_error
 from canvaslite.execution.keeping import keep
 from canvaslite.execution.outcome import Kind, Outcome
-from canvaslite.execution.run import Run
+from canvaslite.execution.run import STATE_OF, Run
 from canvaslite.execution.successors import send_successors
 from canvaslite.signals import task_postrun, task_prerun
 
 logger = logging.getLogger('canvaslite.execution')
 
 
-class UserCode:
-    """Says whether this process is inside a task's own code: the only place where a soft time limit may strike.
-
-    A signal handler that raises ``SoftTimeLimitExceeded`` asks `running` first; anywhere else it would tear
-    down the recording of an outcome.
-    """
-
-    __slots__ = ('running',)
-
-    def __init__(self) -> None:
-        self.running = False
-
-
-user_code = UserCode()
+#: Whether this process is inside a task's own code, the only place where a soft time limit may strike: a signal handler
+#: that raises ``SoftTimeLimitExceeded`` anywhere else would tear down the recording of an outcome.
+user_code = SimpleNamespace(running=False)
 
 
 def trace(run: Run) -> Outcome:
@@ -104,13 +94,9 @@ def call(run: Run) -> None:
             user_code.running = was_running
     except Exception as exc:
         run.end_with(exc)
-        if run.propagate and run.kind in _PROPAGATED:
+        if run.propagate and run.kind in (Kind.FAILURE, Kind.RETRY):
             raise
     run.runtime = monotonic() - started
-
-
-#: Ways to end that an eager caller sees as the exception itself.
-_PROPAGATED = frozenset({Kind.FAILURE, Kind.RETRY})
 
 
 def _succeed(run: Run) -> None:
@@ -119,7 +105,7 @@ def _succeed(run: Run) -> None:
     if run.kind is not Kind.SUCCESS or not (context.callbacks or context.chain):
         return
     try:
-        send_successors(run)
+        send_successors(run.prepared.app, context, run.value)
     except Exception as exc:
         announce_internal_error(run, exc)
         run.end_with(exc)
@@ -132,16 +118,12 @@ def leave(run: Run) -> None:
     try:
         if task_postrun.receivers:
             task_postrun.send(sender=run.task, task_id=run.id, task=run.task, args=run.args, kwargs=run.kwargs,
-                              retval=run.result, state=run.state)
+                              retval=run.result, state=STATE_OF[run.kind])
     finally:
         task_stack.pop()
         run.task.request_stack.pop()
         if not run.eager and (run.stores_result or run.error is not None):
-            _clean_up(run)
-
-
-def _clean_up(run: Run) -> None:
-    try:
-        run.task.backend.process_cleanup()
-    except Exception as exc:
-        logger.exception('Process cleanup failed: %r', exc)
+            try:
+                run.task.backend.process_cleanup()
+            except Exception as exc:
+                logger.exception('Process cleanup failed: %r', exc)
