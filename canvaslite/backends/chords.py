@@ -153,18 +153,35 @@ def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) 
 
 def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, callback: Any) -> None:
     body = backend.app.signature(callback)
+    error: ChordError | None = None
+    values: list[Any] = []
     try:
         values = gather_values(backend, join, claim, report)
     except ChordError as exc:
         logger.error('Chord %r failed: %s', claim.group_id, exc)
-        fail_chord(backend, join, claim, body, exc)
+        error = exc
     except Exception as exc:
-        if is_outage(backend, exc):
-            raise
-        logger.exception('Chord %r could not be joined: %r', claim.group_id, exc)
-        fail_chord(backend, join, claim, body, chord_error(f'Join error: {exc!r}', exc))
-    else:
-        send_body(backend, join, claim, body, values)
+        error = _unless_outage(backend, claim, 'Join error', exc)
+    if not join.renew(claim, CLAIM_LEASE):
+        logger.warning('Chord %r: somebody else sends the body', claim.group_id)
+        return
+    if error is None:
+        try:
+            body.delay(values)
+        except Exception as exc:
+            error = _unless_outage(backend, claim, 'Callback error', exc)
+    if error is not None:
+        backend.chord_error_from_stack(body, error)
+    if not join.finish(claim):
+        logger.warning('Chord %r: the claim was lost while the body was sent', claim.group_id)
+
+
+def _unless_outage(backend: Any, claim: Claim, what: str, exc: Exception) -> ChordError:
+    """The failure of the chord that `exc` is; raises it if it says no more than that something is away."""
+    if is_outage(backend, exc):
+        raise exc
+    logger.exception('Chord %r: %s: %r', claim.group_id, what, exc)
+    return chord_error(f'{what}: {exc!r}', exc)
 
 
 def is_outage(backend: Any, exc: BaseException) -> bool:
@@ -225,32 +242,6 @@ def chord_error(message: str, cause: Any = None) -> ChordError:
     if isinstance(cause, Exception):
         error.__cause__ = cause
     return error
-
-
-def send_body(backend: Any, join: ChordJoin, claim: Claim, body: Any, values: list[Any]) -> None:
-    """Publish the body with the header's values, then finish the chord."""
-    if not join.renew(claim, CLAIM_LEASE):
-        logger.warning('Chord %r: somebody else sends the body', claim.group_id)
-        return
-    try:
-        body.delay(values)
-    except Exception as exc:
-        if is_outage(backend, exc):
-            raise
-        logger.exception('Chord %r: the body could not be sent: %r', claim.group_id, exc)
-        fail_chord(backend, join, claim, body, chord_error(f'Callback error: {exc!r}', exc))
-        return
-    if not join.finish(claim):
-        logger.warning('Chord %r: the claim was lost while the body was sent', claim.group_id)
-
-
-def fail_chord(backend: Any, join: ChordJoin, claim: Claim, body: Any, error: ChordError) -> None:
-    """Fail the body with `error`, and finish the chord."""
-    if not join.renew(claim, CLAIM_LEASE):
-        logger.warning('Chord %r: somebody else fails the body', claim.group_id)
-        return
-    backend.chord_error_from_stack(body, error)
-    join.finish(claim)
 
 
 def send_unlock_task(backend: Any, header_result: Any, body: Any, countdown: float = 1, **kwargs: Any) -> None:

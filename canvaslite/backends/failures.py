@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
 from kombu.exceptions import OperationalError
 from kombu.utils.uuid import uuid
 
@@ -37,7 +36,6 @@ class FailurePropagation:
     # What `store.Backend` adds.
     app: Any
     keep_outcome: Any
-    mark_as_failure: Any
 
     def _call_task_errbacks(self, request: Any, exc: BaseException, traceback: str | None) -> None:
         """Run each errback of the request.
@@ -121,14 +119,6 @@ class FailurePropagation:
             error = failed
         self.keep_outcome(request.id, error, states.FAILURE, traceback, request, True)
         self._fail_chain(request.chain, error, traceback)
-
-    def fail_from_current_stack(self, task_id: str, exc: BaseException | None = None) -> ExceptionInfo:
-        """Mark the task as failed with `exc` or with the exception being handled; returns what was recorded."""
-        kind, current, stack = sys.exc_info()
-        error = current if exc is None else exc
-        info = ExceptionInfo((kind, error, stack))
-        self.mark_as_failure(task_id, error, info.traceback)
-        return info
 
 
 def request_of(sig: Mapping[str, Any]) -> Context:

@@ -222,7 +222,8 @@ class Backend(ResultCodec, FailurePropagation):
         found: dict[str, Meta] = {task_id: self._cache[task_id] for task_id in task_ids if task_id in self._cache}
         missing = [task_id for task_id in task_ids if task_id not in found]
         if missing:
-            fetched = self._ensure_retryable(self._get_task_metas_for, missing)
+            fetched = self._ensure_retryable(self._get_task_metas_for, missing, fallback_exc=BackendGetMetaError,
+                                             fallback_msg='failed to get meta')
             for task_id, meta in fetched.items():
                 found[task_id] = meta
                 if meta['status'] in states.READY_STATES:
@@ -250,10 +251,6 @@ class Backend(ResultCodec, FailurePropagation):
     def get_children(self, task_id: str) -> Any:
         """What the task has sent."""
         return self.get_task_meta(task_id).get('children')
-
-    def reload_task_result(self, task_id: str) -> None:
-        """Look again, whatever was cached."""
-        self._cache[task_id] = self.get_task_meta(task_id, cache=False)
 
     def task_result_exists(self, task_id: str) -> bool:
         """Whether the store knows the task at all."""
@@ -288,10 +285,6 @@ class Backend(ResultCodec, FailurePropagation):
         if cache and meta is not None:
             self._cache[group_id] = meta
         return meta
-
-    def reload_group_result(self, group_id: str) -> None:
-        """Look again, whatever was cached."""
-        self._cache[group_id] = self.get_group_meta(group_id, cache=False)
 
     def delete_group(self, group_id: str) -> Any:
         """Remove a saved group."""

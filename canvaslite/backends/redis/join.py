@@ -71,13 +71,10 @@ class RedisJoin(ChordJoin):
         reply = self._run(scripts.PART, keys, args)
         if len(reply) == 1:
             return Report(_STATUS[reply[0]])
-        return self._claimed(part.group_id, token, *reply[1:])
-
-    def _claimed(self, group_id: str, token: str, size: int, values: list[bytes], slots: list[bytes],
-                 saved: bytes) -> Report:
-        claim = Claim(group_id, token, size)
-        shape = self.backend.decode(saved)['result'] if saved else None
-        return Report(chords.CLAIMED, claim, self._read_parts(group_id, size, values, slots), shape)
+        _, size, values, slots, saved = reply
+        shape = backend.decode(saved)['result'] if saved else None
+        parts = self._read_parts(part.group_id, size, values, slots)
+        return Report(chords.CLAIMED, Claim(part.group_id, token, size), parts, shape)
 
     def parts(self, claim: Claim) -> Sequence[Part]:
         """The parts in order."""

@@ -29,18 +29,14 @@ _CERT_REQS: Mapping[Any, VerifyMode] = {
 
 def parameters_from_settings(conf: Any, max_connections: int | None, ssl_class: Any) -> dict[str, Any]:
     """The parameters that the ``redis_*`` settings name."""
-    def seconds(name: str) -> float | None:
-        value = conf.get(name)
-        return float(value) if value else None
-
     parameters: dict[str, Any] = {
         'host': conf.get('redis_host') or 'localhost',
         'port': conf.get('redis_port') or 6379,
         'db': conf.get('redis_db') or 0,
         'password': conf.get('redis_password'),
         'max_connections': max_connections or conf.get('redis_max_connections'),
-        'socket_timeout': seconds('redis_socket_timeout'),
-        'socket_connect_timeout': seconds('redis_socket_connect_timeout'),
+        'socket_timeout': float(conf.get('redis_socket_timeout') or 0) or None,
+        'socket_connect_timeout': float(conf.get('redis_socket_connect_timeout') or 0) or None,
         'retry_on_timeout': conf.get('redis_retry_on_timeout') or False,
         'client_name': conf.get('redis_client_name'),
     }

@@ -146,12 +146,3 @@ def test_a_body_without_an_id_fails_too(app, tasks, called):
     body = tasks['tasks.step'].s().on_error(tasks['tasks.new_style'].s())
     app.backend.chord_error_from_stack(dict(body), ChordError('x'))
     assert len(called) == 1
-
-
-def test_the_exception_being_handled_is_recorded(app):
-    try:
-        raise KeyError('x')
-    except KeyError:
-        info = app.backend.fail_from_current_stack('current')
-    assert 'KeyError' in info.traceback
-    assert isinstance(app.AsyncResult('current').result, KeyError)
