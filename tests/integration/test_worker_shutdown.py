@@ -16,19 +16,27 @@ def waiting_messages(project: ModuleType) -> int:
         return int(connection.default_channel.queue_declare('proj', passive=True).message_count)
 
 
+def await_running(project: ModuleType, count: int) -> None:
+    """Return when `count` tasks run."""
+    running: dict[str, Any] | None = None
+    while sum(map(len, (running or {}).values())) < count:
+        running = project.app.control.inspect(timeout=0.3).active()
+
+
 def test_a_warm_stop_of_the_whole_process_group_loses_nothing(
     project: ModuleType, start_project_worker: Callable[..., Any]
 ) -> None:
     worker = start_project_worker()
-    results = [project.sleep.delay(1) for _ in range(10)]
+    results = [project.sleep.delay(2) for _ in range(10)]
     worker.await_line('received', count=8)
+    await_running(project, 2)
     os.killpg(worker.pid, signal.SIGTERM)
     assert worker.wait() == 0
     ended = [result for result in results if result.state == 'SUCCESS']
     assert 2 <= len(ended) < 10
     assert waiting_messages(project) == 10 - len(ended)
     start_project_worker('-c', '10')
-    assert [result.get(timeout=20) for result in results] == [1] * 10
+    assert [result.get(timeout=20) for result in results] == [2] * 10
 
 
 def test_a_warm_stop_gives_back_what_waits_for_its_eta(
