@@ -7,7 +7,7 @@ from typing import Any
 from canvaslite import wire
 from canvaslite.canvas import _chain, signature
 from canvaslite.canvas.freezing import lead_into
-from canvaslite.canvas.steps import ends_in_group
+from canvaslite.canvas.members import ends_in_group
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.functional import maybe_list
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial as bind
-from typing import Any, ClassVar
+from typing import Any
 
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps, lay_out
+from canvaslite.canvas.members import is_signature
 from canvaslite.canvas.parts import Canvas, name_module_once
 from canvaslite.canvas.signatures import Signature, given, maybe_signature
-from canvaslite.canvas.steps import fold_chain, is_signature
+from canvaslite.canvas.steps import fold_chain
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.states import IGNORED, REJECTED
 from canvaslite.utils.functional import maybe_list
 from canvaslite.wire import CHAIN
-
-__all__ = ('_chain', 'chain')
 
 #: Options of a chain that are not its first step's.
 _OWN_OPTIONS = frozenset({
@@ -27,15 +26,10 @@ _OWN_OPTIONS = frozenset({
 class _chain(Canvas):
     """A chain with the steps as they are given: what `chain` and ``|`` make, and what comes over the wire."""
 
-    KIND: ClassVar[str] = 'chain'
-    PARTS: ClassVar[tuple[str, ...]] = ('tasks',)
-    STAMPED_AS: ClassVar[str] = 'chain'
+    KIND, PARTS, STAMPED_AS = 'chain', ('tasks',), 'chain'
 
     #: Prepared steps and their results, both last first, once frozen.
     _frozen: tuple[list[Any], list[Any]] | None = None
-    #: So many of the first steps are held by canvases only, by this one alone or (`_shared`) by others too.
-    _owned: int = 0
-    _shared: bool = False
 
     def __init__(self, *tasks: Any, use_link: bool | None = None, **options: Any) -> None:
         # `use_link` is accepted for Celery's sake: steps always travel in the message's ``chain`` field.
@@ -48,30 +42,10 @@ class _chain(Canvas):
     @classmethod
     def of_steps(cls, steps: list[Any], app: Any, owned: int, shared: bool) -> Any:
         """A chain of these signatures. No user holds the first `owned` of them; `shared`: another canvas does."""
-        if cls in (_chain, chain):
-            made: Any = dict.__new__(cls)
-            made.update(task=CHAIN, args=(), kwargs={'tasks': steps}, options={}, subtask_type='chain',
-                        immutable=False)
-            made._app = app
-        else:
-            made = cls(steps, app=app)
-        made._owned = owned
-        made._shared = shared and owned > 0
+        made: Any = dict.__new__(cls)
+        made.update(task=CHAIN, args=(), kwargs={'tasks': steps}, options={}, subtask_type='chain', immutable=False)
+        made._app, made._owned, made._shared = app, owned, shared and owned > 0
         return made
-
-    @property
-    def tasks(self) -> list[Any]:
-        """Its steps."""
-        steps: list[Any] = self['kwargs']['tasks']
-        if self._shared:
-            steps[:self._owned] = [step.clone() for step in steps[:self._owned]]
-        self._owned, self._shared = 0, False
-        return steps
-
-    @tasks.setter
-    def tasks(self, steps: Any) -> None:
-        self['kwargs']['tasks'] = steps
-        self._owned, self._shared = 0, False
 
     def lend_steps(self) -> tuple[list[Any], int, bool]:
         """Steps for another chain that begins with this one's, how many of them it owns, and whether it shares them.
@@ -99,9 +73,7 @@ class _chain(Canvas):
             steps[0].set_immutable(True)
         for callback in maybe_list(self['options'].get('link')) or ():
             steps[-1].link(maybe_signature(callback, clone=True))
-        for errback in maybe_list(self['options'].get('link_error')) or ():
-            for step in steps:
-                step.link_error_of_chain(maybe_signature(errback, clone=True))
+        _link_errors(steps, self['options'].get('link_error'))
         return steps
 
     def with_steps(self, steps: list[Any]) -> Any:
@@ -109,12 +81,6 @@ class _chain(Canvas):
         chain = type(self)(steps, app=self._app)
         chain.update((key, value) for key, value in self.items() if key != 'kwargs')
         return chain
-
-    def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
-        """A copy of the chain and its steps, with partial arguments and options added."""
-        copy = super().clone(args, kwargs, **opts)
-        copy._owned = len(copy['kwargs']['tasks'])
-        return copy
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Send it, with partial arguments for its first step."""

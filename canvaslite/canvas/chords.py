@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
-from canvaslite.canvas.members import LazyMembers
-from canvaslite.canvas.parts import Canvas, name_module_once
+from canvaslite.canvas.members import LazyMembers, is_signature, unroll_groups
+from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.stamping import collect_stamps
-from canvaslite.canvas.steps import is_signature, unroll_groups
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
@@ -20,11 +19,6 @@ from canvaslite.utils.callers import user_stacklevel
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import CHORD
-
-__all__ = ('_chord', 'chord', 'count_parts')
-
-#: What `_chord` itself has in its keyword arguments; anything else there is the header's.
-_PARTS = frozenset({'header', 'body', 'kwargs'})
 
 #: Options that are not passed on to the body: its parent is the task that completes the header.
 _NOT_FOR_BODY = frozenset({'add_to_parent', 'link', 'link_error', 'parent_id', 'producer', 'task_id'})
@@ -38,16 +32,10 @@ class _chord(Canvas):
     header stands for its tasks. The body may be given later, in the call: ``chord(header)(body)``.
     """
 
-    KIND: ClassVar[str] = 'chord'
-    PARTS: ClassVar[tuple[str, ...]] = ('header', 'body')
-    STAMPED_AS: ClassVar[str] = 'chord_header'
+    KIND, PARTS, STAMPED_AS = 'chord', ('header', 'body'), 'chord_header'
 
     #: What runs last, or None.
     body = Entry('body', 'kwargs')
-
-    #: The header's members are held by canvases only, by this one alone or (`_shared`) by others too.
-    _owned: bool = False
-    _shared: bool = False
 
     def __init__(self, header: Any, body: Any = None, task: str = CHORD, args: Any = None, kwargs: Any = None,
                  app: Any = None, **options: Any) -> None:
@@ -65,46 +53,21 @@ class _chord(Canvas):
         chord.update((key, d[key]) for key in d if key not in chord)
         return chord
 
-    @property
-    def tasks(self) -> Any:
-        """The header: a list of signatures, or a group once it was frozen or stamped."""
-        header = self['kwargs']['header']
-        if self._shared:
-            header = self['kwargs']['header'] = _copy_header(header)
-        self._owned = self._shared = False
-        return header
-
-    @tasks.setter
-    def tasks(self, header: Any) -> None:
-        self['kwargs']['header'] = header
-        self._owned = self._shared = False
-
-    # --- copies -------------------------------------------------------------------------------------------------
-
-    def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
-        """A copy of the chord, its header and its body, with partial arguments and options added."""
-        copy = super().clone(args, kwargs, **opts)
-        copy._owned = True
-        return copy
-
     def with_body(self, body: Any, keep_header: bool = False) -> Any:
         """A chord like this one with another body.
 
         The header is copied; or shared until somebody looks at it, where no user holds its members; or with
         `keep_header` it is the very same, made a group, so that freezing the one fixes the ids of the other.
         """
-        if keep_header:
-            header: Any = self.header_group()
-        elif self._owned:
-            header = self['kwargs']['header']
-            self._shared = True
-        else:
-            header = _copy_header(self['kwargs']['header'])
+        header = self.header_group() if keep_header else self['kwargs']['header']
+        self._shared = self._owned > 0
+        if not (keep_header or self._owned):
+            header = copy_members(header)
         chord = Signature.__new__(type(self))
         chord.update(self, kwargs={**self['kwargs'], 'header': header, 'body': body},
                      options=copy_options(self['options'], {}))
         chord._app, chord._disposable = self._app, self._disposable
-        chord._owned, chord._shared = not keep_header, self._shared and not keep_header
+        chord._owned, chord._shared = (0, False) if keep_header else (len(header), self._shared)
         return chord
 
     def header_group(self) -> Any:
@@ -120,8 +83,6 @@ class _chord(Canvas):
         """The header's tasks, for a change in place."""
         return self.header_group().tasks
 
-    # --- running ------------------------------------------------------------------------------------------------
-
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with another body if one is given."""
         return self.apply_async((), {'body': body} if body else {}, **options)
@@ -136,7 +97,7 @@ class _chord(Canvas):
         """
         kwargs = dict(kwargs or {})
         body = kwargs.pop('body', None) or self.body
-        args, kwargs = self._partials(args, kwargs)
+        args, kwargs = self.partials(args, kwargs)
         delay = given({name: options.pop(name, None) for name in ('countdown', 'eta')})
         if not self._disposable or body is not self.body:
             body = maybe_signature(body, app=self._app).clone()
@@ -155,7 +116,7 @@ class _chord(Canvas):
         header = self['kwargs']['header']
         if is_signature(header) and header.KIND == 'group':
             return header if self._disposable else header.clone()
-        members = header if self._disposable else _copy_header(header)
+        members = header if self._disposable else copy_members(header)
         run = group(members, app=app, task_id=self.id or uuid())
         run._disposable = True
         return run
@@ -199,28 +160,10 @@ class _chord(Canvas):
         """Run the header and then the body in this process; returns the `EagerResult` of the body."""
         if body is None:
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
-        args, kwargs = self._partials(args, kwargs)
+        args, kwargs = self.partials(args, kwargs)
         members = self._header_to_run(self.app).apply(args, kwargs)
         with allow_join_result():
             return body.apply(args=(members.get(propagate=propagate),))
-
-    def _partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Arguments for each task of the header."""
-        own = {name: value for name, value in self['kwargs'].items() if name not in _PARTS}
-        own.update(self['kwargs'].get('kwargs') or {})
-        if self['immutable']:
-            return self['args'], own
-        return (*(args or ()), *(self['args'] or ())), {**own, **(kwargs or {})}
-
-    def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
-        """Add partial arguments for each task of the header, in place."""
-        if self['immutable']:
-            return
-        self['args'] = (*(args or ()), *(self['args'] or ()))
-        if kwargs:
-            self['kwargs']['kwargs'] = {**(self['kwargs'].get('kwargs') or {}), **kwargs}
-
-    # --- freezing, counting -------------------------------------------------------------------------------------
 
     def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_body: Any) -> Freezing:
         """`freeze`, to be driven; the result is None without a body."""
@@ -248,8 +191,6 @@ class _chord(Canvas):
         """How many tasks must end before the body runs."""
         header = self['kwargs']['header']
         return count_parts(header) if is_signature(header) else sum(map(count_parts, header))
-
-    # --- links, stamps ------------------------------------------------------------------------------------------
 
     def link(self, callback: Any) -> Any:
         """Run `callback` with the body's result when the body succeeds."""
@@ -318,10 +259,6 @@ def _as_header(header: Any, app: Any) -> Any:
     if isinstance(header, (list, tuple)):
         return [signature(member, app=app) for member in header]
     return LazyMembers(signature(member, app=app) for member in header or ())
-
-
-def _copy_header(header: Any) -> Any:
-    return header.clone() if is_signature(header) else [member.clone() for member in header]
 
 
 def _add_options(body: Any, options: dict[str, Any]) -> None:
@@ -395,8 +332,7 @@ def count_parts(sig: Any) -> int:
         if not is_signature(sig):
             total += len(sig)
         elif sig.KIND == 'group':
-            members = sig['kwargs']['tasks']
-            pending.extend(members['kwargs']['tasks'] if is_signature(members) else members)
+            pending.extend(sig['kwargs']['tasks'])
         elif sig.KIND == 'chain':
             total += next(filter(None, map(count_parts, reversed(sig['kwargs']['tasks']))), 0)
         elif sig.KIND == 'chord':

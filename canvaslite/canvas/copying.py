@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from canvaslite.canvas.steps import is_signature
-
-__all__ = ('Copying', 'copy_options', 'map_parts')
+from canvaslite.canvas.members import is_signature
 
 #: Values of options that a copy may share.
 _PLAIN = (str, int, float, bool, type(None))

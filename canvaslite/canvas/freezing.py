@@ -13,19 +13,17 @@ from collections.abc import Callable, Generator, Iterable
 from itertools import pairwise
 from typing import Any
 
-from canvaslite.canvas.steps import ends_in_group, is_empty_group, is_signature, make_chord, unroll_groups
-
-__all__ = ('Freezing', 'drive', 'lay_out', 'freezing_steps', 'freezing_members', 'flatten_members', 'lead_into',
-           'bind_end', 'first_ancestor')
+from canvaslite.canvas.members import ends_in_group, is_empty_group, is_signature, unroll_groups
+from canvaslite.canvas.steps import make_chord
 
 Freezing = Generator[Any, Any, Any]
 
 
 def lay_out(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, split: bool) -> list[Any]:
-    """The steps of a chain as they travel, the last one first.
+    """The steps of a chain as they travel, the last one first; with `copy` copies, else the signatures themselves.
 
-    With `copy` they are copies, else the signatures themselves. With `split` a chord whose body is a chain gets the
-    first step of it as body, and the rest stand beside the chord: each header message carries the body.
+    With `split` a chord keeps of a chain as its body the first step only, as each message of the header carries it;
+    the others stand beside the chord.
     """
     flat = _spread(tasks, revive, copy, split)
     reversed_steps: list[Any] = []
@@ -72,10 +70,7 @@ def _split_body(chord: Any) -> list[Any] | None:
 
 
 def lead_into(step: Any, following: Any) -> Any:
-    """`step`, which ends in a group (`ends_in_group`), with `following` run once, on the list of that group.
-
-    A group of one is a list here too.
-    """
+    """`step`, which ends in a group, maybe of one, with `following` run once, on the list of that group."""
     step = step.group() if step.KIND == 'chunks' else step
     if step.KIND == 'group':
         chord = make_chord(step, following)
@@ -91,25 +86,19 @@ def lead_into(step: Any, following: Any) -> Any:
 
 def drive(freezing: Freezing) -> Any:
     """The result of a ``freezing``, and of all that it waits for."""
-    running = [freezing]
-    result: Any = None
+    running, result = [freezing], None
     while running:
         try:
-            inner = running[-1].send(result)
+            running.append(running[-1].send(result))
+            result = None
         except StopIteration as stop:
             running.pop()
             result = stop.value
-        else:
-            running.append(inner)
-            result = None
     return result
 
 
 def freezing_steps(reversed_steps: list[Any], root_id: str | None, **of_end: Any) -> Freezing:
-    """Freeze the steps that `lay_out` made; their results, in the same order, each with its parent.
-
-    `of_end` are arguments of `freeze` for the last step: the chain ends where it ends.
-    """
+    """Freeze the steps that `lay_out` made, the last one with `of_end`; their results, each with its parent."""
     results: list[Any] = []
     for step in reversed_steps:
         results.append(step.freeze(root_id=root_id, **of_end) if step.KIND == 'task'
@@ -169,16 +158,12 @@ def bind_end(sig: Any, group_id: str | None, chord: Any) -> None:
         sig = pending.pop()
         if sig.KIND == 'chain':
             pending.extend(sig['kwargs']['tasks'][-1:])
-            continue
-        if sig.KIND == 'chord':
-            if sig.body is not None:
-                pending.append(sig.body)
-            continue
-        options = sig['options']
-        if chord is None:
-            options.pop('chord', None)
+        elif sig.KIND == 'chord':
+            pending.extend(filter(None, [sig.body]))
+        elif chord is None:
+            sig['options'].pop('chord', None)
         else:
-            options['chord'] = chord
-            options.setdefault('group_id', group_id)
+            sig['options']['chord'] = chord
+            sig['options'].setdefault('group_id', group_id)
         if sig.KIND == 'group':
             pending.extend(sig['kwargs']['tasks'])

@@ -6,19 +6,17 @@ import threading
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial as bind
-from typing import Any, ClassVar
+from typing import Any
 
 from kombu.utils.functional import fxrange
 
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, flatten_members, freezing_members
-from canvaslite.canvas.members import as_members
+from canvaslite.canvas.members import as_members, is_signature
 from canvaslite.canvas.parts import Canvas, name_module_once
-from canvaslite.canvas.signatures import Entry, Signature, maybe_signature
-from canvaslite.canvas.steps import is_signature, make_chord
+from canvaslite.canvas.signatures import Signature, maybe_signature
+from canvaslite.canvas.steps import make_chord
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import GROUP
-
-__all__ = ('group',)
 
 
 @Canvas.register_type()
@@ -29,12 +27,7 @@ class group(Canvas):
     among them stands for its members. `options` are execution options of every member.
     """
 
-    KIND: ClassVar[str] = 'group'
-    PARTS: ClassVar[tuple[str, ...]] = ('tasks',)
-    STAMPED_AS: ClassVar[str] = 'group'
-
-    #: Its members.
-    tasks = Entry('tasks', 'kwargs')
+    KIND, PARTS, STAMPED_AS = 'group', ('tasks',), 'group'
 
     #: Results of the members, once a disposable group is frozen.
     _frozen: list[Any] | None = None
@@ -63,8 +56,6 @@ class group(Canvas):
             member.set(countdown=next(countdown))
         return self
 
-    # --- running ------------------------------------------------------------------------------------------------
-
     def apply_async(self, args: Any = None, kwargs: Any = None, add_to_parent: bool = True,  # type: ignore[override]
                     producer: Any = None, link: Any = None, link_error: Any = None, group_index: int | None = None,
                     **options: Any) -> Any:
@@ -86,10 +77,10 @@ class group(Canvas):
             return self.clone().freeze()
         options, group_id, root_id = self._freeze_gid(options)
         members, results = self['kwargs']['tasks'], self._frozen
-        if not self._disposable or results is None:
+        if results is None:
             members = self._flat_members(copy=not self._disposable)
             results = drive(freezing_members(members, True, group_id=group_id, root_id=root_id))
-        args, kwargs = self._own_partials(args, kwargs)
+        args, kwargs = self.partials(args, kwargs)
         burst: AbstractContextManager[Any] = app.publisher.burst() if producer is None else nullcontext(producer)
         with burst as producer:
             _send_members(members, producer, {**options, 'args': args, 'kwargs': kwargs})
@@ -114,22 +105,9 @@ class group(Canvas):
         if not self['kwargs']['tasks']:
             return self.clone().freeze()
         options, group_id, _ = self._freeze_gid(options)
-        args, kwargs = self._own_partials(args, kwargs)
+        args, kwargs = self.partials(args, kwargs)
         return self.app.GroupResult(group_id, [member.apply(args=args, kwargs=kwargs, **options)
                                                for member in self._flat_members(copy=True)])
-
-    def _own_partials(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        own = self['kwargs']
-        if len(own) > 1:
-            kwargs = {**{name: value for name, value in own.items() if name != 'tasks'}, **(kwargs or {})}
-        return (*(args or ()), *(self['args'] or ())), kwargs or {}
-
-    def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
-        """Add partial arguments for each member, in place."""
-        self['args'] = (*(args or ()), *(self['args'] or ()))
-        self['kwargs'] = {**(kwargs or {}), **self['kwargs']}
-
-    # --- freezing -----------------------------------------------------------------------------------------------
 
     def _freeze_gid(self, options: dict[str, Any]) -> tuple[dict[str, Any], str, str | None]:
         """Options for the members, with the group's id taken from its own ``task_id`` or made."""
@@ -149,7 +127,7 @@ class group(Canvas):
             options['chord'] = chord
         if group_index is not None:
             options['group_index'] = group_index
-        if self._disposable and self._frozen is not None:
+        if self._frozen is not None:
             if chord:
                 for member in self['kwargs']['tasks']:
                     bind_end(member, group_id, chord)
@@ -175,8 +153,6 @@ class group(Canvas):
                           if is_signature(member) and member.KIND == 'chord' else member for member in self.tasks]
         own_id, results = yield from self.freezing_all(group_id, chord, root_id, parent_id, group_index)
         return self.app.GroupResult(own_id, results)
-
-    # --- links, stamps ------------------------------------------------------------------------------------------
 
     def set_immutable(self, immutable: bool) -> None:
         """Say of each member whether it takes no arguments but its own."""

@@ -1,12 +1,10 @@
-"""`LazyMembers`: the members of a canvas that was given a generator."""
+"""What canvases consist of: telling what is what, without taking more of a generator's members than it needs."""
 
 from __future__ import annotations
 
 from collections import UserList
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-
-__all__ = ('LazyMembers', 'as_members', 'count_at_most', 'maybe_unroll_group')
 
 
 class LazyMembers(UserList[Any], list[Any]):  # type: ignore[misc]
@@ -61,9 +59,44 @@ def count_at_most(members: Any, limit: int) -> int:
     return min(len(members.take(limit) if isinstance(members, LazyMembers) else members), limit)
 
 
+def is_signature(value: Any) -> bool:
+    """Whether `value` is a signature object: not a plain dict that holds one."""
+    return isinstance(value, dict) and hasattr(value, 'KIND')
+
+
+def is_empty_group(sig: Any) -> bool:
+    """Whether `sig` is a group without members: nothing, in a chain."""
+    return bool(sig.KIND == 'group' and not sig['kwargs']['tasks'])
+
+
 def maybe_unroll_group(group: Any) -> Any:
     """The only member of a group of one; any other group as it is."""
     try:
         return group.tasks[0] if count_at_most(group.tasks, 2) == 1 else group
     except TypeError:  # members that cannot be counted
         return group
+
+
+def unroll_groups(sig: Any) -> Any:
+    """What `sig` stands for beside ``|``: a group of one for its member, chunks for their group; others themselves."""
+    while is_signature(sig) and sig.KIND in ('group', 'chunks'):
+        if sig.KIND == 'chunks':
+            sig = sig.group()
+        member = maybe_unroll_group(sig)
+        if member is sig or not is_signature(member):
+            break
+        sig = member
+    return sig
+
+
+def ends_in_group(sig: Any) -> bool:
+    """Whether the value of `sig` is the list of a group's values."""
+    while sig is not None:
+        if sig.KIND == 'chord':
+            sig = sig.body
+        elif sig.KIND == 'chain':
+            steps = (unroll_groups(step) for step in reversed(sig['kwargs']['tasks']))
+            sig = next((step for step in steps if is_signature(step) and not is_empty_group(step)), None)
+        else:
+            return sig.KIND in ('group', 'chunks')
+    return False

@@ -9,11 +9,9 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.copying import map_parts
 from canvaslite.canvas.freezing import Freezing, drive
+from canvaslite.canvas.members import is_signature
 from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.stamping import collect_stamps
-from canvaslite.canvas.steps import is_signature
-
-__all__ = ('Canvas', 'name_module_once')
 
 
 class Canvas(Signature):
@@ -25,8 +23,9 @@ class Canvas(Signature):
     #: `freeze`, as a generator that `drive` runs; takes the same arguments by name.
     freezing: Callable[..., Freezing]
 
-    #: Its steps, members or header.
-    tasks: Any
+    #: So many of the first members are held by canvases only, by this one alone or (`_shared`) by others too.
+    _owned: int = 0
+    _shared: bool = False
 
     @classmethod
     def from_dict(cls, d: Any, app: Any = None) -> Any:
@@ -36,6 +35,26 @@ class Canvas(Signature):
         canvas['kwargs'] = {**d['kwargs'], 'tasks': canvas['kwargs']['tasks']}
         canvas.update((key, d[key]) for key in ('args', 'immutable') if d.get(key))
         return canvas
+
+    @property
+    def tasks(self) -> Any:
+        """Its members: a chain's steps, a chord's header (a group once it was frozen or stamped)."""
+        members = self['kwargs'][self.PARTS[0]]
+        if self._shared:
+            members = self['kwargs'][self.PARTS[0]] = copy_members(members, self._owned)
+        self._owned, self._shared = 0, False
+        return members
+
+    @tasks.setter
+    def tasks(self, members: Any) -> None:
+        self['kwargs'][self.PARTS[0]] = members
+        self._owned, self._shared = 0, False
+
+    def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
+        """A copy of the canvas and its parts, with partial arguments and options added."""
+        copy = super().clone(args, kwargs, **opts)
+        copy._owned = len(copy['kwargs'][self.PARTS[0]])
+        return copy
 
     @classmethod
     def revive_parts(cls, d: Mapping[str, Any], app: Any) -> dict[str, Any]:
@@ -66,6 +85,21 @@ class Canvas(Signature):
 
     _freeze = freeze
 
+    def partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """The arguments for each of its members: those given, and its own."""
+        own = {name: value for name, value in self['kwargs'].items() if name not in (*self.PARTS, 'kwargs')}
+        own.update(self['kwargs'].get('kwargs') or {})
+        if self['immutable']:
+            return self['args'] or (), own
+        return (*(args or ()), *(self['args'] or ())), {**own, **(kwargs or {})}
+
+    def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
+        """Add partial arguments for each member, in place, unless it is immutable."""
+        if not self['immutable']:
+            self['args'] = (*(args or ()), *(self['args'] or ()))
+            if kwargs:
+                self['kwargs']['kwargs'] = {**(self['kwargs'].get('kwargs') or {}), **kwargs}
+
     def members(self) -> Any:
         """The signatures that are its steps, or run side by side, for a change in place."""
         return self.tasks
@@ -88,6 +122,13 @@ class Canvas(Signature):
         if visitor is not None:
             getattr(visitor, f'on_{self.STAMPED_AS}_end')(self, **headers)
         return headers
+
+
+def copy_members(members: Any, count: int | None = None) -> Any:
+    """Members, of which the first `count` (or all) are copied; or a copy of the group that they are in."""
+    if is_signature(members):
+        return members.clone()
+    return [*(member.clone() for member in members[:count]), *(members[count:] if count is not None else ())]
 
 
 def name_module_once(first: Any, text: str) -> str:

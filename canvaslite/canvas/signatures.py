@@ -22,8 +22,6 @@ from canvaslite.exceptions import InvalidTaskError
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
 
-__all__ = ('Signature', 'signature', 'subtask', 'maybe_signature', 'own_app', 'given')
-
 _Type = TypeVar('_Type', bound='type[Signature]')
 
 
@@ -88,11 +86,7 @@ class Signature(dict[str, Any]):
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Any:
-        """The signature that `d` describes, of the class that its ``subtask_type`` names.
-
-        Raises:
-            InvalidTaskError: no class is registered for that type.
-        """
+        """The signature that `d` describes, of the class that its ``subtask_type`` names, else `InvalidTaskError`."""
         target = cls._type_of(d)
         return Signature(d, app=app) if target is cls or target is Signature else target.from_dict(d, app=app)
 
@@ -117,22 +111,13 @@ class Signature(dict[str, Any]):
         if not isinstance(task, str) and hasattr(task, 'name'):
             self._type = task
             task = task.name
-        options = dict(options) if options else {}
-        if ex:
-            options.update(ex)
-        super().__init__(task=task, args=tuple(args or ()), kwargs=kwargs or {}, options=options,
+        super().__init__(task=task, args=tuple(args or ()), kwargs=kwargs or {}, options={**(options or {}), **ex},
                          subtask_type=subtask_type, immutable=immutable)
-
-    # --- what it runs with --------------------------------------------------------------------------------------
 
     @property
     def app(self) -> Any:
         """The app that it, or what it begins with, belongs to, else the current one."""
         return self._app if self._app is not None else own_app(self) or current_app
-
-    @app.setter
-    def app(self, app: Any) -> None:
-        self._app = app
 
     @property
     def type(self) -> Any:
@@ -158,8 +143,6 @@ class Signature(dict[str, Any]):
         except KeyError:
             return bind(self.app.send_task, self['task'])
 
-    # --- calling ------------------------------------------------------------------------------------------------
-
     def __call__(self, *partial_args: Any, **partial_kwargs: Any) -> Any:
         """Call the task as a function, here and now; partial arguments come before its own."""
         args, kwargs, _ = self._merge(partial_args, partial_kwargs, None)
@@ -177,8 +160,7 @@ class Signature(dict[str, Any]):
     def apply_async(self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any) -> Any:
         """Send it; returns an `AsyncResult`.
 
-        Partial `args` come before its own, `kwargs` and `options` are added to its own and win over them; an option
-        that is None counts as not given.
+        Partial `args` come before its own, `kwargs` and `options` (None counts as not given) win over its own.
         """
         args, kwargs, options = self._merge(args, kwargs, given(options))
         return self._apply_async(args, kwargs, **options)
@@ -208,13 +190,8 @@ class Signature(dict[str, Any]):
                 merged[stamp] = own[stamp]
         return merged
 
-    # --- copies -------------------------------------------------------------------------------------------------
-
     def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
-        """A copy that shares nothing that canvases change, with partial arguments and options added.
-
-        Arguments are shared, being the user's; signatures inside a canvas are copied.
-        """
+        """A copy of it and of the signatures in it, but not of arguments, with partial arguments and options added."""
         copying = Copying()
         copy = copying.finish(copying.part(self))
         if args or kwargs or opts:
@@ -243,8 +220,6 @@ class Signature(dict[str, Any]):
 
     def __json__(self) -> dict[str, Any]:
         return dict(self)
-
-    # --- options ------------------------------------------------------------------------------------------------
 
     def set(self, immutable: bool | None = None, **options: Any) -> Any:
         """Set execution options, in place; returns itself."""
@@ -287,8 +262,6 @@ class Signature(dict[str, Any]):
         """Add partial arguments, in place, unless it is immutable."""
         if args or kwargs:
             self['args'], self['kwargs'], _ = self._merge(args, kwargs)
-
-    # --- links --------------------------------------------------------------------------------------------------
 
     def _with_list_option(self, key: str) -> Any:
         items = self['options'].setdefault(key, [])
@@ -334,16 +307,12 @@ class Signature(dict[str, Any]):
             pending.extend(reversed(maybe_list(sig['options'].get('link')) or ()))
         return flat
 
-    # --- composition --------------------------------------------------------------------------------------------
-
     def __or__(self, other: Any) -> Any:
         """``a | b``: the chain in which `other` gets the result."""
         return compose(self, other)
 
     def __ior__(self, other: Any) -> Any:  # type: ignore[override, misc]
         return self.__or__(other)
-
-    # --- stamps -------------------------------------------------------------------------------------------------
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Stamp it and what is linked to it with `headers` and what `visitor` says, in place; returns itself.
@@ -364,8 +333,6 @@ class Signature(dict[str, Any]):
                 links[place] = link = maybe_signature(link, app=self._app)
                 said = (getattr(visitor, hook)(link, **headers) or {}) if visitor is not None else None
                 link.stamp(visitor, append_stamps, **collect_stamps(headers, said, None, append_stamps))
-
-    # --- the rest -----------------------------------------------------------------------------------------------
 
     def election(self) -> Any:
         """Send it through an election among the workers: it runs once in the cluster."""
@@ -397,14 +364,8 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Any:
     return Signature(varies, *args, **kwargs)
 
 
-subtask = signature
-
-
 def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
-    """`d` as a signature, bound to `app` if it is given; None stays None.
-
-    A signature is returned itself, or a copy of it with `clone`.
-    """
+    """`d`, a dict or signature (or with `clone` its copy), as a signature, bound to `app` if given; None stays None."""
     if isinstance(d, Signature):
         d = d.clone() if clone else d
     elif isinstance(d, dict):
@@ -412,9 +373,6 @@ def maybe_signature(d: Any, app: Any = None, clone: bool = False) -> Any:
     if d is not None and app is not None:
         d._app = app
     return d
-
-
-maybe_subtask = maybe_signature
 
 
 def own_app(sig: Any) -> Any:
@@ -435,3 +393,6 @@ def own_app(sig: Any) -> Any:
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are given: those that are not None."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+subtask, maybe_subtask = signature, maybe_signature

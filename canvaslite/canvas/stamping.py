@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ('StampingVisitor', 'merge_stamps', 'collect_stamps', 'STAMPED_HEADERS')
+from canvaslite.utils.functional import maybe_list
 
 STAMPED_HEADERS = 'stamped_headers'
 
@@ -78,17 +78,8 @@ def merge_stamps(stamps: dict[str, Any], others: Mapping[str, Any] | None, aggre
         elif isinstance(value, list) and isinstance(other, list):
             stamps[name] = value + other
         elif aggregate_duplicates:
-            stamps[name] = _as_list(value) + (other if _is_scalar(value) and isinstance(other, list) else [other])
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return [value] if _is_scalar(value) else list(value)
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (str, int, float))
+            joins = isinstance(other, list) and isinstance(value, (str, int, float))
+            stamps[name] = [*(maybe_list(value) or ()), *(other if joins else [other])]
 
 
 def collect_stamps(headers: Mapping[str, Any], of_visitor: dict[str, Any] | None = None,

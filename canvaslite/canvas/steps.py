@@ -13,15 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from canvaslite.canvas.members import LazyMembers, maybe_unroll_group
-
-__all__ = ('compose', 'fold_chain', 'make_chord', 'extend_body', 'is_signature', 'is_empty_group', 'ends_in_group',
-           'unroll_groups')
-
-
-def is_signature(value: Any) -> bool:
-    """Whether `value` is a signature object: not a plain dict that holds one."""
-    return isinstance(value, dict) and hasattr(value, 'KIND')
+from canvaslite.canvas.members import LazyMembers, ends_in_group, is_empty_group, is_signature, unroll_groups
 
 
 class Steps:
@@ -128,8 +120,7 @@ def _follow_group(group: Any, right: Any) -> Any:
 def fold_chain(operands: Sequence[Any], chain_class: Any) -> Any:
     """What ``a | b | c`` gives for ``a, b, c``, each but the last copied: the last stays the caller's to link to.
 
-    Raises:
-        TypeError: one of them is no signature.
+    Raises `TypeError` when one of them is no signature.
     """
     steps = Steps([])
     for operand in operands[:-1]:
@@ -162,39 +153,6 @@ def extend_body(chord: Any, step: Any) -> Any:
 
 def belongs_to_body(chord: Any, step: Any) -> bool:
     """Whether `step`, following `chord`, goes into its body; else it stands beside the chord."""
-    if step.KIND == 'task':
-        return True
-    if chord.body is None or ends_in_group(chord.body):
-        # Beside the chord, the step would run once for each member of that group.
-        return True
-    return bool(step.KIND == 'group' and chord.body.KIND == 'chord')
-
-
-def ends_in_group(sig: Any) -> bool:
-    """Whether the value of `sig` is the list of a group's values."""
-    while sig is not None:
-        if sig.KIND == 'chord':
-            sig = sig.body
-        elif sig.KIND == 'chain':
-            steps = (unroll_groups(step) for step in reversed(sig['kwargs']['tasks']))
-            sig = next((step for step in steps if is_signature(step) and not is_empty_group(step)), None)
-        else:
-            return sig.KIND in ('group', 'chunks')
-    return False
-
-
-def unroll_groups(sig: Any) -> Any:
-    """What `sig` stands for beside ``|``: a group of one for its member, chunks for their group; others themselves."""
-    while is_signature(sig) and sig.KIND in ('group', 'chunks'):
-        if sig.KIND == 'chunks':
-            sig = sig.group()
-        member = maybe_unroll_group(sig)
-        if member is sig or not is_signature(member):
-            break
-        sig = member
-    return sig
-
-
-def is_empty_group(sig: Any) -> bool:
-    """Whether `sig` is a group without members: nothing, in a chain."""
-    return bool(sig.KIND == 'group' and not sig['kwargs']['tasks'])
+    # Beside a chord whose body ends in a group, the step would run once for each member of that group.
+    return bool(step.KIND == 'task' or chord.body is None or ends_in_group(chord.body)
+                or (step.KIND == 'group' and chord.body.KIND == 'chord'))

@@ -17,6 +17,8 @@ from canvaslite.utils.saferepr import saferepr
 
 logger = logging.getLogger('canvaslite.execution')
 
+SUCCESS = Kind.SUCCESS  # looking it up in an enumeration costs as much as calling a function
+
 LOG_FAILURE = 'Task %(name)s[%(id)s] %(description)s: %(exc)s'
 
 
@@ -37,22 +39,20 @@ UNEXPECTED = LogPolicy(LOG_FAILURE, 'raised unexpected', logging.ERROR, True)
 
 
 def announce_end(run: Run) -> None:
-    """Call the hooks, send the signals and write the log line of how the run ended.
-
-    Of a run that is not recorded there is nothing to tell: it may be repeated, and the worker's parent logs the note.
-    """
+    """Call the hooks, send the signals and write the log line of how the run ended."""
     kind = run.kind
-    if kind is Kind.SUCCESS:
+    if kind is SUCCESS:
         _announce_success(run)
     elif kind is Kind.FAILURE:
         _announce_failure(run)
     elif kind is Kind.RETRY:
         _announce_retry(run)
-    elif kind is not Kind.UNRECORDED:
+    elif kind is not Kind.UNRECORDED:  # such a run may be repeated, and the worker's parent logs its note
         log_error(run, IGNORED if kind is Kind.IGNORED else REJECTED)
         if kind is Kind.REJECTED and not run.eager:
             send_failure(run)
-    call_after_return(run)
+    if run.prepared.after_return is not None:
+        call_after_return(run)
     if run.error is not None and run.error.__traceback__ is not None:
         # Frames hold whatever the task had in its local variables: free it before the next run.
         traceback.clear_frames(run.error.__traceback__)
@@ -60,7 +60,7 @@ def announce_end(run: Run) -> None:
 
 def call_after_return(run: Run) -> None:
     """Call the hook ``after_return`` of a success or failure, if the task has one."""
-    if run.prepared.after_return is not None and (run.kind is Kind.SUCCESS or run.kind is Kind.FAILURE):
+    if run.prepared.after_return is not None and run.kind in (SUCCESS, Kind.FAILURE):
         # Celery hands no einfo to this hook, whatever its signature promises.
         call_hook(run, run.prepared.after_return, STATE_OF[run.kind], run.result, run.id, run.args, run.kwargs, None)
 

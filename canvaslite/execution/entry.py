@@ -18,8 +18,7 @@ from canvaslite.utils.saferepr import saferepr, truncate
 
 logger = logging.getLogger('canvaslite.execution')
 
-#: Longest note for the parent's log, in characters.
-LONGEST_NOTE = 1990
+LONGEST_NOTE = 1990  #: characters, for the parent's log
 
 
 class Executor:

@@ -28,7 +28,7 @@ class Unrecorded(Exception):
 def keep(run: Run) -> None:
     """Store how the run ended, and count it in its chord."""
     try:
-        if run.kind is Kind.SUCCESS:
+        if run.error is None:
             _keep_success(run)
         else:
             _keep_error(run)

@@ -73,7 +73,9 @@ class MessageReader:
         payload = self.decode_body(job.body, head)
         values = head.headers
         if _is_plain_task(values, payload):
-            values['args'], values['kwargs'], embed = payload
+            args, kwargs, embed = payload
+            values['args'] = args
+            values['kwargs'] = kwargs
             if embed:
                 values.update(embed)
         else:
@@ -99,12 +101,13 @@ class MessageReader:
         """A context of `values`, which becomes the context's own."""
         properties = head.properties
         context = Context.adopt(values)
-        priority = properties.get('priority')
-        values.update(
-            hostname=self.hostname, called_directly=False, properties=properties,
-            correlation_id=properties.get('correlation_id'), reply_to=properties.get('reply_to'),
-            delivery_info={'exchange': job.exchange, 'routing_key': job.routing_key, 'priority': priority,
-                           'redelivered': job.redelivered})
+        values['hostname'] = self.hostname
+        values['called_directly'] = False
+        values['properties'] = properties
+        values['correlation_id'] = properties.get('correlation_id')
+        values['reply_to'] = properties.get('reply_to')
+        values['delivery_info'] = {'exchange': job.exchange, 'routing_key': job.routing_key,
+                                   'priority': properties.get('priority'), 'redelivered': job.redelivered}
         return context
 
     def read_head_only(self, job: Job, head: Head) -> Context | None:

@@ -45,29 +45,25 @@ class PreparedTask:
 class Run:
     """One run of a task while it happens. `kind`, `value` and `error` say how it ended."""
 
-    kind: Kind | None = None
-    #: What the task returned.
-    value: Any = None
-    #: What it raised.
-    error: BaseException | None = None
-    #: `error` with its traceback as text (billiard's `ExceptionInfo`); made when it is stored.
-    einfo: Any = None
-    #: Whether `error` came from outside the task's own code.
-    internal: bool = False
-    #: Seconds that the task's own code took.
-    runtime: float = 0.0
-    note: str = ''
+    __slots__ = ('args', 'context', 'eager', 'einfo', 'error', 'id', 'internal', 'kind', 'kwargs', 'note', 'prepared',
+                 'propagate', 'runtime', 'stores_errors', 'stores_result', 'task', 'tracks_start', 'value')
 
     def __init__(self, prepared: PreparedTask, context: Context, eager: bool = False, propagate: bool = False) -> None:
         self.prepared = prepared
-        self.context = context
-        self.eager = eager
-        #: Whether an error is raised to the caller instead of being recorded (only when eager).
-        self.propagate = propagate
         self.task = task = prepared.task
+        self.context = context
         self.id: str = context.id  # type: ignore[assignment]
         self.args: Sequence[Any] = context.args
         self.kwargs: Mapping[str, Any] = context.kwargs
+        self.eager = eager
+        self.propagate = propagate  #: an error is raised to the caller instead of being recorded (only when eager)
+        self.kind: Kind | None = None
+        self.value: Any = None  #: what the task returned
+        self.error: BaseException | None = None  #: what it raised
+        self.einfo: Any = None  #: billiard's `ExceptionInfo` of `error`, made when that is stored
+        self.internal = False  #: `error` came from outside the task's own code
+        self.runtime = 0.0  #: seconds that the task's own code took
+        self.note = ''
         # Not context.ignore_result: its class-level False would hide the task's own wish.
         ignored = context.__dict__.get('ignore_result')
         if ignored is None:

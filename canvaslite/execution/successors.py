@@ -11,10 +11,7 @@ from canvaslite.current import App
 
 
 def send_successors(app: App, context: Context, value: Any) -> None:
-    """Send, in one burst, what is linked to and chained after the task that `context` describes.
-
-    Raises kombu's ``EncodeError`` or ``OperationalError`` when that cannot be sent.
-    """
+    """Send, in one burst, what is linked to and chained after the task that `context` describes."""
     options: dict[str, Any] = {'parent_id': context.id, 'root_id': context.root_id or context.id}
     if app.conf.task_inherit_parent_priority:
         priority = (context.delivery_info or {}).get('priority')

@@ -21,7 +21,6 @@ from __future__ import annotations
 import logging
 import os
 from time import monotonic
-from types import SimpleNamespace
 
 from canvaslite import states
 from canvaslite.current import task_stack
@@ -35,9 +34,14 @@ from canvaslite.signals import task_postrun, task_prerun
 logger = logging.getLogger('canvaslite.execution')
 
 
-#: Whether this process is inside a task's own code, the only place where a soft time limit may strike: a signal handler
-#: that raises ``SoftTimeLimitExceeded`` anywhere else would tear down the recording of an outcome.
-user_code = SimpleNamespace(running=False)
+class UserCode:
+    """Says whether this process is inside a task's own code, the only place where a soft time limit may strike: a
+    signal handler that raises ``SoftTimeLimitExceeded`` anywhere else would tear down the recording of an outcome."""
+
+    running = False
+
+
+user_code = UserCode()
 
 
 def trace(run: Run) -> Outcome:
