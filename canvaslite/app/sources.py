@@ -10,6 +10,7 @@ from typing import Any
 
 from canvaslite.app.defaults import FOREIGN_PREFIXES, SETTINGS
 from canvaslite.app.names import nearest_name, setting_name, warn_of_unknown
+from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.imports import import_from_cwd, symbol_by_name
 
 __all__ = ('read_environment_module', 'read_source')
@@ -53,7 +54,19 @@ def prefix_of(namespace: str | None) -> str:
     return f'{namespace.rstrip("_")}_' if namespace else ''
 
 
+class ConfigurationNotFound(ImproperlyConfigured, ModuleNotFoundError):
+    """The module with the settings cannot be imported. A ``ModuleNotFoundError`` too, which is what Celery raises."""
+
+
 def _import_source(name: str) -> Any:
+    try:
+        return _find_source(name)
+    except ImportError as exc:
+        raise ConfigurationNotFound(f'cannot import the configuration {name!r}, named in config_from_object, --config '
+                                    f'or CELERY_CONFIG_MODULE: {exc}') from exc
+
+
+def _find_source(name: str) -> Any:
     try:
         return symbol_by_name(name, imp=import_from_cwd) if ':' in name else import_from_cwd(name)
     except ModuleNotFoundError as exc:

@@ -94,6 +94,13 @@ def test_a_missing_extra_says_what_to_install(run: Callable[..., Any]) -> None:
     check_one_line(run('-A', 'mine', 'worker', app=app), 'result_backend', "pip install 'canvaslite[redis]'")
 
 
+def test_a_configuration_that_cannot_be_imported(run: Callable[..., Any]) -> None:
+    app = APP.format(broker='memory://', backend=None)
+    check_one_line(run('-A', 'mine', '--config', 'no_such_settings', 'worker', app=app), 'no_such_settings', '--config')
+    app += 'app.config_from_object("no_such_settings")\n'
+    check_one_line(run('-A', 'mine', 'worker', app=app), 'no_such_settings', 'config_from_object')
+
+
 def test_version_and_help(run: Callable[..., Any]) -> None:
     assert run('--version').stdout.startswith('canvaslite 0.')
     assert '--concurrency' in run('worker', '--help').stdout
