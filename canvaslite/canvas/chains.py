@@ -82,6 +82,8 @@ class _chain(Canvas):
         chain.update((key, value) for key, value in self.items() if key != 'kwargs')
         return chain
 
+    set_immutable = Signature.set_immutable
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Send it, with partial arguments for its first step."""
         return self.apply_async(args, kwargs) if self['kwargs']['tasks'] else None
@@ -180,10 +182,12 @@ class _chain(Canvas):
             last.extend_list_option('link', link)
         if task_id and steps and steps[-1].KIND == 'task':
             steps[-1].id = task_id
-        last = None
+        args, last = (*(args or ()), *self['args']), None
         for step in steps:
-            given = ((*(args or ()), *self['args']), kwargs) if last is None else ((_value_of(last),), None)
-            result = step.apply(*given, **options)
+            if last is not None:
+                with allow_join_result():  # also inside a task, as what ran here need not be waited for
+                    args, kwargs = (last.get(),), None
+            result = step.apply(args, kwargs, **options)
             result.parent, last = last, result
             if getattr(result, 'state', None) in (IGNORED, REJECTED):
                 break
@@ -214,12 +218,6 @@ def _link_errors(steps: list[Any], errbacks: Any) -> None:
     for errback in maybe_list(errbacks) or ():
         for step in steps:
             step.link_error_of_chain(maybe_signature(errback, clone=True))
-
-
-def _value_of(result: Any) -> Any:
-    # Inside a task waiting is denied, but what ran here need not be waited for.
-    with allow_join_result():
-        return result.get()
 
 
 def _as_step(step: Any, app: Any = None) -> Any:

@@ -11,7 +11,6 @@ from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_signature, unroll_groups
 from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
-from canvaslite.canvas.stamping import collect_stamps
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
@@ -80,7 +79,7 @@ class _chord(Canvas):
         return header
 
     def members(self) -> Any:
-        """The header's tasks, for a change in place."""
+        """The header's tasks, to be changed in place."""
         return self.header_group().tasks
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
@@ -92,8 +91,7 @@ class _chord(Canvas):
                     result_cls: Any = None, **options: Any) -> Any:
         """Send the header, with partial arguments for each of its tasks; returns the result of the body.
 
-        `task_id` is the body's; ``countdown`` and ``eta`` delay the header; ``link`` and ``link_error`` are added to
-        the body's; other options are everybody's.
+        `task_id`, ``link`` and ``link_error`` are the body's, ``countdown`` and ``eta`` the header's, others both's.
         """
         kwargs = dict(kwargs or {})
         body = kwargs.pop('body', None) or self.body
@@ -190,7 +188,7 @@ class _chord(Canvas):
     def __length_hint__(self) -> int:
         """How many tasks must end before the body runs."""
         header = self['kwargs']['header']
-        return count_parts(header) if is_signature(header) else sum(map(count_parts, header))
+        return sum(map(count_parts, [header] if is_signature(header) else header))
 
     def link(self, callback: Any) -> Any:
         """Run `callback` with the body's result when the body succeeds."""
@@ -198,10 +196,7 @@ class _chord(Canvas):
         return callback
 
     def link_error(self, errback: Any) -> Any:
-        """Run `errback` when the chord fails.
-
-        With the setting ``task_allow_error_cb_on_chord_header`` also for each task of the header that fails.
-        """
+        """Run `errback` when the chord fails, or by ``task_allow_error_cb_on_chord_header`` a header task."""
         errback = maybe_signature(errback)
         if not self.app.conf.task_allow_error_cb_on_chord_header:
             warnings.warn('with task_allow_error_cb_on_chord_header=False an errback of a chord is not called for '
@@ -220,22 +215,6 @@ class _chord(Canvas):
                 member.link_error_of_chain(errback)
         if self.body is not None:
             self.body.link_error(errback)
-
-    def set_immutable(self, immutable: bool) -> None:
-        """Say of each task of the header whether it takes no arguments but its own."""
-        header = self.tasks
-        for member in header.tasks if is_signature(header) else header:
-            member.set_immutable(immutable)
-
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Stamp the header's tasks, the body, and what is linked to the chord, in place; returns itself."""
-        headers = self.stamp_members(visitor, append_stamps, headers)
-        if self.body is not None:
-            if visitor is not None:
-                said = visitor.on_chord_body(self, **headers) or {}
-                headers = collect_stamps(headers, said, self['options'], append_stamps)
-            self.body.stamp(visitor, append_stamps, **headers)
-        return self
 
     def __repr__(self) -> str:
         header, body = self['kwargs']['header'], self.body
@@ -268,10 +247,7 @@ def _add_options(body: Any, options: dict[str, Any]) -> None:
 
 
 def _unwrap(body: Any) -> Any:
-    """The only step of a chain of one, the group of chunks, anything else as it is.
-
-    A Celery worker that sends such a chain does not pass its arguments on to a group in it.
-    """
+    """The only step of a chain of one, whose arguments a Celery worker would not pass on to it; the group of chunks."""
     if body is not None and body.KIND == 'chunks':
         body = body.group()
     while body is not None and body.KIND == 'chain' and len(body['kwargs']['tasks']) == 1:
@@ -316,11 +292,8 @@ def _link_error_to_members(sig: Any, errback: Any, has_own: bool = True) -> None
 
 
 def count_parts(sig: Any) -> int:
-    """Number of tasks that end `sig`.
-
-    One for a task; for a group all that end its members; for a chain those that end its last step that has any; for a
-    chord those that end its body. A list counts its elements.
-    """
+    """Number of tasks that end `sig`: one for a task, for a group all that end its members, for a chain those that end
+    its last step that has any, for a chord those that end its body. A list counts its elements."""
     total = 0
     pending = [sig]
     while pending:

@@ -59,11 +59,7 @@ class group(Canvas):
     def apply_async(self, args: Any = None, kwargs: Any = None, add_to_parent: bool = True,  # type: ignore[override]
                     producer: Any = None, link: Any = None, link_error: Any = None, group_index: int | None = None,
                     **options: Any) -> Any:
-        """Send all members, with partial arguments for each; returns a `GroupResult`.
-
-        Raises:
-            TypeError: `link` or `link_error` is given.
-        """
+        """Send all members, with partial arguments for each; returns a `GroupResult`. Takes no links (`TypeError`)."""
         if link is not None:
             raise TypeError('Cannot add link to group: use a chord')
         if link_error is not None:
@@ -154,11 +150,6 @@ class group(Canvas):
         own_id, results = yield from self.freezing_all(group_id, chord, root_id, parent_id, group_index)
         return self.app.GroupResult(own_id, results)
 
-    def set_immutable(self, immutable: bool) -> None:
-        """Say of each member whether it takes no arguments but its own."""
-        for member in self.tasks:
-            member.set_immutable(immutable)
-
     def link(self, callback: Any) -> Any:
         """Run `callback`, without a result, when the first member succeeds; use a chord to wait for all."""
         return self.tasks[0].link(callback.clone().set(immutable=True))
@@ -187,8 +178,8 @@ _sending = _Sending()
 def _send_members(members: list[Any], producer: Any, options: dict[str, Any]) -> None:
     """Send the members of a group, which are frozen and not used otherwise, in order.
 
-    Inside another canvas that the same producer sends, the canvases among them and what follows those wait until that
-    canvas has returned: canvases may be nested as deep as they like, and when the outermost is sent, all are.
+    Inside another canvas that the same producer sends, the canvases among them, with the members behind those, wait
+    until that one has returned: so nesting has no limit, and when the outermost canvas is sent, all are.
     """
     options = {**options, 'producer': producer, 'add_to_parent': False}
     first = next((place for place, member in enumerate(members) if member.KIND != 'task'), len(members))

@@ -76,14 +76,9 @@ class Canvas(Signature):
 
     def freeze(self, _id: str | None = None, group_id: str | None = None, chord: Any = None,
                root_id: str | None = None, parent_id: str | None = None, group_index: int | None = None) -> Any:
-        """Fix the ids of all its tasks; returns the result that it will have, None if it will have none.
-
-        The id, the group and the chord are those of what it ends in.
-        """
+        """Fix the ids of all its tasks, the given one, group and chord being its end's; returns its result or None."""
         return drive(self.freezing(_id=_id, group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id,
                                    group_index=group_index))
-
-    _freeze = freeze
 
     def partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The arguments for each of its members: those given, and its own."""
@@ -101,16 +96,17 @@ class Canvas(Signature):
                 self['kwargs']['kwargs'] = {**(self['kwargs'].get('kwargs') or {}), **kwargs}
 
     def members(self) -> Any:
-        """The signatures that are its steps, or run side by side, for a change in place."""
+        """A list of its steps, or of what runs side by side, to be changed in place."""
         return self.tasks
+
+    def set_immutable(self, immutable: bool) -> None:
+        """Say of each member whether it takes no arguments but its own."""
+        tasks = self.tasks
+        for member in tasks.tasks if is_signature(tasks) else tasks:
+            member.set_immutable(immutable)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Stamp its tasks and what is linked to it, in place; returns itself."""
-        self.stamp_members(visitor, append_stamps, headers)
-        return self
-
-    def stamp_members(self, visitor: Any, append_stamps: bool, headers: dict[str, Any]) -> dict[str, Any]:
-        """Stamp what is linked to it and its members; returns the stamps that they were given."""
         said = (getattr(visitor, f'on_{self.STAMPED_AS}_start')(self, **headers) or {}) if visitor is not None else None
         headers = collect_stamps(headers, said, self['options'], append_stamps)
         self.stamp_links(visitor, append_stamps, **headers)
@@ -121,7 +117,13 @@ class Canvas(Signature):
             member.stamp(visitor, append_stamps, **headers)
         if visitor is not None:
             getattr(visitor, f'on_{self.STAMPED_AS}_end')(self, **headers)
-        return headers
+        body = self['kwargs'].get('body')  # a chord's
+        if body is not None:
+            if visitor is not None:
+                said = visitor.on_chord_body(self, **headers) or {}
+                headers = collect_stamps(headers, said, self['options'], append_stamps)
+            body.stamp(visitor, append_stamps, **headers)
+        return self
 
 
 def copy_members(members: Any, count: int | None = None) -> Any:

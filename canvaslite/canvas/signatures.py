@@ -2,8 +2,7 @@
 
 A signature is a dict (``task, args, kwargs, options, subtask_type, immutable``) so that any serializer can carry it.
 Chains, groups and chords are signatures too: `Signature.KIND` says which rules of composition a class follows, and
-`Signature.TYPES` finds the class for a dict that came over the wire. Code here reaches the other canvases only
-through these two, so that it needs to import none of them.
+`Signature.TYPES` finds the class for a dict that came over the wire.
 """
 
 from __future__ import annotations
@@ -209,9 +208,7 @@ class Signature(dict[str, Any]):
     def replace(self, args: Any = None, kwargs: Any = None, options: Any = None) -> Any:
         """A copy with other arguments or options; what is None stays."""
         copy = self.clone()
-        for key, value in (('args', args), ('kwargs', kwargs), ('options', options)):
-            if value is not None:
-                copy[key] = value
+        copy.update(given({'args': args, 'kwargs': kwargs, 'options': options}))
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -255,8 +252,6 @@ class Signature(dict[str, Any]):
         if group_index is not None:
             options['group_index'] = group_index
         return self.AsyncResult(task_id)
-
-    _freeze = freeze
 
     def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
         """Add partial arguments, in place, unless it is immutable."""
@@ -348,8 +343,7 @@ class Signature(dict[str, Any]):
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """The call as text, with partial arguments added."""
         args, kwargs, _ = self._merge(args, kwargs, None, force=True)
-        text: str = reprcall(self['task'], args, kwargs)
-        return text
+        return reprcall(self['task'], args, kwargs)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return self.reprcall()

@@ -16,10 +16,7 @@ STAMPED_HEADERS = 'stamped_headers'
 
 
 class StampingVisitor(ABC):
-    """Says which stamps the parts of a canvas get; only `on_signature` must be written.
-
-    Each method is given the part and the stamps that it gets from above, and returns more of them.
-    """
+    """Says which stamps the parts of a canvas get, given those from above; only `on_signature` must be written."""
 
     @abstractmethod
     def on_signature(self, sig: Any, **headers: Any) -> dict[str, Any] | None:
@@ -84,11 +81,8 @@ def merge_stamps(stamps: dict[str, Any], others: Mapping[str, Any] | None, aggre
 
 def collect_stamps(headers: Mapping[str, Any], of_visitor: dict[str, Any] | None = None,
                    own: Mapping[str, Any] | None = None, append_stamps: bool = False) -> dict[str, Any]:
-    """All stamps for one part of a canvas, with their names under ``stamped_headers``.
-
-    `headers` are those given from above, `of_visitor` what a visitor returned (None without a visitor), `own` the
-    options of the part itself. With `append_stamps` a stamp that is there twice gets both values.
-    """
+    """All stamps for one part of a canvas, with their names under ``stamped_headers``: `headers` from above, what a
+    visitor returned, and those in the part's `own` options. With `append_stamps` one that is there twice gets both."""
     stamps = _copy_dicts(headers)
     stamps.setdefault(STAMPED_HEADERS, list(headers))
     if of_visitor is not None:

@@ -118,10 +118,7 @@ def _follow_group(group: Any, right: Any) -> Any:
 
 
 def fold_chain(operands: Sequence[Any], chain_class: Any) -> Any:
-    """What ``a | b | c`` gives for ``a, b, c``, each but the last copied: the last stays the caller's to link to.
-
-    Raises `TypeError` when one of them is no signature.
-    """
+    """What ``a | b | c`` gives for ``a, b, c``, each but the last copied: the last stays the caller's to link to."""
     steps = Steps([])
     for operand in operands[:-1]:
         steps.add(operand if not is_signature(operand) or operand.KIND == 'chain' else operand.clone())
