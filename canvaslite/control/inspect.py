@@ -52,13 +52,9 @@ class Inspect:
                  connection: Any = None, app: Any = None, limit: int | None = None, pattern: str | None = None,
                  matcher: str | None = None) -> None:
         self.app = app or self.app
-        self.destination = destination
-        self.timeout = timeout
-        self.callback = callback
-        self.connection = connection
-        self.limit = limit
-        self.pattern = pattern
-        self.matcher = matcher
+        self.connection, self.callback = connection, callback
+        self.destination, self.pattern, self.matcher = destination, pattern, matcher
+        self.timeout, self.limit = timeout, limit
 
     def _request(self, command: str, **arguments: Any) -> Any:
         destination = [self.destination] if isinstance(self.destination, str) else self.destination
