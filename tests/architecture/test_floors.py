@@ -136,7 +136,7 @@ def test_canvaslite_never_imports_celery(path: Path) -> None:
 
 #: Lines that the whole surface may have when all of it is there, and lines that it has reached on the way. What is
 #: above the budget is owed: this number may only go down.
-BUDGET, REACHED = 20_000, 21_900
+BUDGET, REACHED = 20_000, 21_320
 
 
 def test_the_surface_grows_no_further_above_its_budget() -> None:
