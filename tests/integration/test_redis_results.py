@@ -110,7 +110,7 @@ def test_a_thread_that_begins_to_wait_does_not_wait_for_the_one_that_reads(app):
 
 def test_nothing_is_asked_of_the_server_before_get(redis_port):
     app = Celery('lazy', backend=f'redis://127.0.0.1:{free_port()}/0', set_as_current=False)
-    app.AsyncResult('1')  # no server there
+    assert app.AsyncResult('1').id == '1'  # no server there
 
 
 @pytest.mark.parametrize('protocol', [2, 3])

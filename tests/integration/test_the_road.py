@@ -89,7 +89,7 @@ def test_a_second_interrupt_stops_the_worker_at_once(
     worker.signal(signal.SIGINT)
     worker.await_line('[Ww]arm shutdown')
     worker.signal(signal.SIGINT)
-    worker.wait(15)
+    assert worker.wait(15) != 0, 'the exit status says that it was not a warm stop'
 
 
 @pytest.mark.parametrize('pool', ['prefork', 'threads', 'solo'])

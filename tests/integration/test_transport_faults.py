@@ -112,6 +112,7 @@ def test_the_hub_gets_what_tls_has_decrypted_already(broker_url: str, tls: ssl.S
         hub.call_later(10, pytest.fail, 'ten seconds have passed')
         while len(got) < 1000:
             hub.run_once()
+        assert [delivery.body for delivery in got] == [b'%0900d' % n for n in range(1000)]
 
         hub.close()
 
