@@ -78,6 +78,11 @@ def set_default_app(app: Any) -> None:
     _default[0] = app
 
 
+def thread_app() -> Any:
+    """This thread's current app, or None."""
+    return _current.app
+
+
 def default_app() -> Any:
     """The default app, or None."""
     return _default[0]

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from canvaslite.app.models import Models
 from canvaslite.app.retry import add_autoretry_behaviour
 from canvaslite.current import active_apps, connect_on_app_finalize, get_current_app
-from canvaslite.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, InvalidTaskError, NotRegistered
+from canvaslite.exceptions import DuplicateTaskNameWarning, InvalidTaskError, NotRegistered
 from canvaslite.utils.callers import user_stacklevel
 from canvaslite.utils.imports import qualname
 from canvaslite.utils.proxies import PromiseProxy, Proxy
@@ -142,13 +143,15 @@ def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: 
 
 
 def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: bool, options: dict[str, Any]) -> type:
-    if options.get('pydantic'):
-        raise ImproperlyConfigured(f'task {name!r}: pydantic=True is not supported; make the model in the task')
-    run = fun if bind else staticmethod(fun)
+    how = [options.pop(f'pydantic_{option}', None) for option in ('strict', 'context', 'dump_kwargs')]
+    models: Any = Models(app, fun, name, bind, *how) if options.pop('pydantic', False) else None
+    run: Any = models or fun
+    run = run if bind else staticmethod(run)
     return type(fun.__name__, (base,), {
         'app': app, 'name': name, 'run': run, '__header__': app.type_checker(fun, bound=bind),
         '__doc__': fun.__doc__, '__module__': fun.__module__, '__wrapped__': run,
-        '__annotations__': getattr(fun, '__annotations__', {}), '_decorated_fun': staticmethod(fun), **options,
+        '__annotations__': getattr(fun, '__annotations__', {}), '_decorated_fun': staticmethod(fun),
+        '_models': staticmethod(models), **options,
     })
 
 

@@ -94,7 +94,7 @@ class Logging:
         Returns whether anything was set up: not the second time, and not where a receiver of the
         ``setup_logging`` signal has done it.
         """
-        if Logging.already_setup:
+        if self.already_setup:
             return False
         done = self.setup_logging_subsystem(loglevel, logfile, colorize=colorize)
         Logging.already_setup = True

@@ -233,6 +233,7 @@ class Services:
             close = getattr(self.__dict__.pop(name, None), 'close', None)
             if close is not None:
                 close()
+        self._backend_cache, self._local = None, threading.local()
         current.deregister_app(self)
         if current.default_app() is self:
             current.set_default_app(None)

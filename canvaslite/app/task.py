@@ -106,6 +106,9 @@ class Task:
     #: A function of the task's signature that does nothing, to check arguments with.
     __header__: Any = None
 
+    #: With ``pydantic=True``: what makes and dumps the models.
+    _models: Any = None
+
     __bound__: bool
     _app: Any = None
     _backend: Any = None
@@ -265,6 +268,8 @@ class Task:
         options = {**self._get_exec_options(), **options}
         if 'ignore_result' not in options:
             options['ignore_result'] = self.ignore_result
+        if self._models is not None and options.get('serializer') != 'pickle':
+            args, kwargs = self._models.dump_arguments(args, kwargs)
         app = self._get_app()
         if app.conf.task_always_eager:
             return apply_through_serializer(self, app, args, kwargs, task_id=task_id, link=link,

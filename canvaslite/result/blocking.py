@@ -25,9 +25,12 @@ _here = _Answer()
 _process = [False]
 
 
-def set_task_join_will_block(blocks: bool) -> None:
-    """Say for the whole process whether it runs tasks, so that waiting in it would block a worker."""
-    _process[0] = blocks
+def set_task_join_will_block(blocks: bool, here: bool = False) -> None:
+    """Say for the whole process, or for this thread, whether it runs tasks: waiting in it would block a worker."""
+    if here:
+        _here.blocks = blocks or None
+    else:
+        _process[0] = blocks
 
 
 def task_join_will_block() -> bool:

@@ -32,7 +32,9 @@ FLOORS = (
 FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 #: Third-party libraries that are extras: only these may be imported inside a function.
-OPTIONAL = {'redis', 'sqlalchemy', 'pylibmc', 'pymemcache', 'memcache', 'setproctitle', 'psycopg2', 'pymysql'}
+OPTIONAL = {
+    'redis', 'sqlalchemy', 'pylibmc', 'pymemcache', 'memcache', 'setproctitle', 'psycopg2', 'pymysql', 'pydantic',
+}
 
 FILES = sorted(PACKAGE.rglob('*.py'))
 

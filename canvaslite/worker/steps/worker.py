@@ -54,14 +54,14 @@ class Preparation:
     def enter(self, index: int) -> Executor:
         if self.in_processes:
             set_process_title(f'[canvaslite: {self.hostname}:ForkPoolWorker-{index + 1}]')
-        set_task_join_will_block(True)
+        set_task_join_will_block(True, here=not self.in_processes)
         executor = Executor(self.app, self.hostname)
         if self.announces:
             signals.worker_process_init.send(sender=self.hostname)
         return executor
 
     def leave(self, exitcode: int) -> None:
-        set_task_join_will_block(False)
+        set_task_join_will_block(False, here=not self.in_processes)
         if self.in_processes:
             signals.worker_process_shutdown.send(sender=self.hostname, pid=os.getpid(), exitcode=exitcode)
 

@@ -1,0 +1,1 @@
+"""What goes with canvaslite but is no part of it: help for tests."""
