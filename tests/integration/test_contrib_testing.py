@@ -194,9 +194,9 @@ def test_a_worker_without_a_broker_is_an_error_at_once() -> None:
 def test_a_worker_that_ends_at_its_start_is_an_error(tmp_path: Path) -> None:
     (tmp_path / 'pid').write_text('1\n')
     app = TestApp()
-    with setup_default_app(app), pytest.raises(RuntimeError, match='did not start'):
-        with start_worker(app, pidfile=str(tmp_path / 'pid')):
-            pass
+    pidfile = str(tmp_path / 'pid')
+    with setup_default_app(app), pytest.raises(RuntimeError, match='did not start'), start_worker(app, pidfile=pidfile):
+        pass
 
 
 def test_a_worker_that_takes_too_long_to_stop_is_an_error() -> None:
