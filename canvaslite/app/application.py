@@ -28,8 +28,6 @@ from canvaslite.utils.proxies import maybe_evaluate
 from canvaslite.utils.redact import mask_url
 from canvaslite.version import __version__
 
-__all__ = ('Celery', 'bugreport')
-
 
 class Celery(Services):
     """An application: its tasks, its configuration, and the way to its broker and result store.

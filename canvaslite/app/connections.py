@@ -11,8 +11,6 @@ from kombu.exceptions import LimitExceeded, OperationalError
 
 from canvaslite.transport.connection import BrokerConnection, close_inherited
 
-__all__ = ('Connections',)
-
 
 class PooledBrokerConnection(BrokerConnection, PooledConnection):  # type: ignore[misc]
     """A `BrokerConnection` that goes back to its pool."""

@@ -21,8 +21,6 @@ from canvaslite.utils.callers import user_stacklevel
 from canvaslite.utils.imports import qualname
 from canvaslite.utils.proxies import PromiseProxy, Proxy
 
-__all__ = ('TaskRegistry', 'declare_task', 'generate_task_name', 'make_task', 'register_task', 'shared_task')
-
 
 def generate_task_name(app: Any, name: str, module_name: str | None) -> str:
     """``module.name``; in a script ``main.name``, where `main` is the app's first argument."""

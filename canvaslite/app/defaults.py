@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('FOREIGN_PREFIXES', 'SETTINGS', 'Setting')
-
 DEFAULT_PROCESS_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(message)s'
 DEFAULT_TASK_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s'
 

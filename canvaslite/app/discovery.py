@@ -12,8 +12,6 @@ from canvaslite.current import active_apps
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.imports import import_from_cwd, symbol_by_name
 
-__all__ = ('Discovery', 'autodiscover_tasks', 'find_app')
-
 
 def find_app(name: Any) -> Any:
     """The app of that name, looked for in the current directory first.

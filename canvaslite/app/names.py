@@ -9,8 +9,6 @@ from canvaslite.app.defaults import FOREIGN_PREFIXES, SETTINGS
 from canvaslite.exceptions import UnknownSettingWarning
 from canvaslite.utils.callers import user_stacklevel
 
-__all__ = ('nearest_name', 'setting_name', 'warn_of_unknown')
-
 #: How the upper-case names of Celery 3 begin, and what may stand there now.
 _OLD_BEGINNINGS = (
     ('CELERYBEAT_', ('beat_',)),

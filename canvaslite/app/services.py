@@ -22,8 +22,6 @@ from canvaslite.utils.imports import instantiate, symbol_by_name
 from canvaslite.utils.time import UTC, local_timezone
 from canvaslite.utils.uuid import uuid
 
-__all__ = ('Services',)
-
 
 class Services:
     """Base of the application: everything here is made on first use, so that an app costs little to define."""

@@ -19,8 +19,6 @@ from canvaslite.app.names import nearest_name, setting_name, warn_of_unknown
 from canvaslite.app.sources import prefix_of
 from canvaslite.utils.redact import censor
 
-__all__ = ('Settings',)
-
 Layer = dict[str, Any]
 
 

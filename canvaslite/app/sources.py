@@ -13,8 +13,6 @@ from canvaslite.app.names import nearest_name, setting_name, warn_of_unknown
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.imports import import_from_cwd, symbol_by_name
 
-__all__ = ('read_environment_module', 'read_source')
-
 #: First words of settings: what begins with one, in a module full of other things, was meant to be a setting.
 _FIRST_WORDS = (*{name.partition('_')[0] + '_' for name in SETTINGS if '_' in name}, *FOREIGN_PREFIXES)
 

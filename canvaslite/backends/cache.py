@@ -22,8 +22,6 @@ from canvaslite.backends.codec import Meta
 from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('CacheBackend',)
-
 T = TypeVar('T')
 
 #: How often, in writes, the memory looks for what has expired.

@@ -27,8 +27,6 @@ from canvaslite import exceptions, states, wire
 from canvaslite.exceptions import ImproperlyConfigured, SecurityError
 from canvaslite.result import ResultBase
 
-__all__ = ('ResultCodec', 'UnpickleableExceptionWrapper', 'create_exception_cls')
-
 Meta = dict[str, Any]
 
 #: Serializers that can hold an exception as it is.

@@ -6,8 +6,6 @@ from typing import Any, NoReturn
 
 from canvaslite.backends.base import BaseBackend
 
-__all__ = ('DisabledBackend',)
-
 SET_ONE = 'set result_backend, as in result_backend = db+sqlite:///results.sqlite'
 NO_RESULTS = f'No result backend is configured, so there are no results; {SET_ONE}'
 NO_CHORDS = f'Starting chords requires a result backend to be configured; {SET_ONE}. ' \

@@ -23,8 +23,6 @@ from canvaslite.backends.chords import Part
 from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('FilesystemBackend',)
-
 T = TypeVar('T')
 
 #: Begins the name of a chord's folder. Celery's cleanup must not take it for a result.

@@ -15,8 +15,6 @@ from canvaslite.backends.waiting import SyncBackendMixin
 from canvaslite.exceptions import BackendStoreError
 from canvaslite.result import result_from_tuple
 
-__all__ = ('BaseKeyValueStoreBackend', 'KeyValueStoreBackend')
-
 
 class BaseKeyValueStoreBackend(Backend):
     """A store of keys and values. `key_t` makes a key of what the store wants (bytes by default)."""

@@ -22,8 +22,6 @@ from canvaslite.backends.codec import Meta
 from canvaslite.exceptions import ImproperlyConfigured, TimeoutError
 from canvaslite.result.stored import Callback, OnInterval, OnMessage
 
-__all__ = ('AsyncBackendMixin', 'BaseResultConsumer', 'SyncBackendMixin')
-
 #: Seconds between two looks: at first, by what factor it grows, and at most (or less, if `interval` says so).
 FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.002, 1.4, 0.5
 

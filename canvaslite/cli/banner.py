@@ -13,7 +13,7 @@ from canvaslite.version import __version__
 BUILT_IN = 'celery.'
 
 
-def render_banner(worker: Any, loglevel: int) -> str:
+def render_banner(worker: Any) -> str:
     """Name, system, configuration and queues of `worker`; from INFO on its tasks as well. Passwords are masked."""
     app = worker.app
     sections = [
@@ -24,13 +24,13 @@ def render_banner(worker: Any, loglevel: int) -> str:
         f'.> app:         {app.main or "__main__"}:{id(app):#x}',
         f'.> transport:   {app.connection_for_read().as_uri()}',
         f'.> results:     {app.backend.as_uri(include_password=False)}',
-        f'.> concurrency: {worker.concurrency} ({worker.pool_name})',
+        f'.> concurrency: {worker.concurrency} ({worker.pool_cls.name})',
         '',
         '[queues]',
         *(_describe_queue(queue) for queue in app.amqp.queues.consume_from.values()),
         '',
     ]
-    if loglevel <= logging.INFO:
+    if worker.loglevel <= logging.INFO:
         names = sorted(name for name in app.tasks if not name.startswith(BUILT_IN))
         sections += ['[tasks]', *(f'  . {name}' for name in names), '']
     return '\n'.join(sections)
@@ -38,7 +38,5 @@ def render_banner(worker: Any, loglevel: int) -> str:
 
 def _describe_queue(queue: Any) -> str:
     exchange = queue.exchange
-    return (
-        f'.> {queue.name:<16} exchange={exchange.name or queue.name}({exchange.type}) '
-        f'key={queue.routing_key or queue.name}'
-    )
+    return (f'.> {queue.name:<16} exchange={exchange.name or queue.name}({exchange.type}) '
+            f'key={queue.routing_key or queue.name}')

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 from kombu.exceptions import KombuError, OperationalError
@@ -23,24 +23,15 @@ from canvaslite.utils.redact import redact
 from canvaslite.version import __version__
 
 
-class Session:
+class Session(NamedTuple):
     """What the options before the subcommand say; `app` is found when a subcommand asks for it."""
 
-    def __init__(
-        self,
-        app: str | None,
-        broker: str | None,
-        result_backend: str | None,
-        config: str | None,
-        no_color: bool | None,
-        quiet: bool,
-    ) -> None:
-        self.app_name = app
-        self.broker = broker
-        self.result_backend = result_backend
-        self.config = config
-        self.no_color = no_color
-        self.quiet = quiet
+    app_name: str | None
+    broker: str | None
+    result_backend: str | None
+    config: str | None
+    no_color: bool | None
+    quiet: bool
 
     @property
     def app(self) -> Celery:
@@ -59,13 +50,8 @@ class Session:
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 120})
-@click.option(
-    '-A',
-    '--app',
-    envvar='CELERY_APP',
-    metavar='APP',
-    help='The application: a module (proj, proj.celery) or module:attribute.',
-)
+@click.option('-A', '--app', envvar='CELERY_APP', metavar='APP',
+              help='The application: a module (proj, proj.celery) or module:attribute.')
 @click.option('-b', '--broker', envvar='BROKER_URL', metavar='URL', help='URL of the broker; overrides broker_url.')
 @click.option('--result-backend', metavar='URL', help='URL of the result backend; overrides result_backend.')
 @click.option('--config', metavar='MODULE', help='Module with the settings.')
@@ -74,16 +60,8 @@ class Session:
 @click.option('-q', '--quiet', is_flag=True, help='Print no banner.')
 @click.version_option(__version__, prog_name='canvaslite', message='%(prog)s %(version)s')
 @click.pass_context
-def root(
-    context: click.Context,
-    app: str | None,
-    broker: str | None,
-    result_backend: str | None,
-    config: str | None,
-    workdir: str | None,
-    no_color: bool | None,
-    quiet: bool,
-) -> None:
+def root(context: click.Context, app: str | None, broker: str | None, result_backend: str | None, config: str | None,
+         workdir: str | None, no_color: bool | None, quiet: bool) -> None:
     """Run and look at canvaslite applications."""
     if workdir:
         os.chdir(workdir)
@@ -98,9 +76,7 @@ root.add_command(worker)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 when all went well, 1 on an error, 2 for wrong usage."""
     try:
-        status = root.main(
-            args=list(arguments) if arguments is not None else None, prog_name='canvaslite', standalone_mode=False
-        )
+        status = root.main(list(arguments) if arguments is not None else None, 'canvaslite', standalone_mode=False)
     except click.ClickException as error:
         error.show()
         status = error.exit_code

@@ -11,8 +11,6 @@ from kombu.pidbox import Mailbox
 from canvaslite.control.inspect import Inspect
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('Control',)
-
 
 class Control:
     """Remote control of an app's workers, through Celery's mailbox.
@@ -29,17 +27,10 @@ class Control:
             raise ImproperlyConfigured('control_queue_durable and control_queue_exclusive cannot both be True: '
                                        'exclusive queues are deleted with their connection.')
         self.mailbox: Any = self.Mailbox(
-            conf.control_exchange,
-            type='fanout',
-            accept=conf.accept_content,
-            serializer=conf.task_serializer,
-            queue_ttl=conf.control_queue_ttl,
-            reply_queue_ttl=conf.control_queue_ttl,
-            queue_expires=conf.control_queue_expires,
-            queue_exclusive=conf.control_queue_exclusive,
-            queue_durable=conf.control_queue_durable,
-            reply_queue_expires=conf.control_queue_expires,
-        )
+            conf.control_exchange, type='fanout', accept=conf.accept_content, serializer=conf.task_serializer,
+            queue_ttl=conf.control_queue_ttl, reply_queue_ttl=conf.control_queue_ttl,
+            queue_expires=conf.control_queue_expires, reply_queue_expires=conf.control_queue_expires,
+            queue_exclusive=conf.control_queue_exclusive, queue_durable=conf.control_queue_durable)
 
     @cached_property
     def inspect(self) -> Any:
@@ -49,13 +40,7 @@ class Control:
     def purge(self, connection: Any = None) -> int:
         """Delete all waiting messages of the queues that a worker of this app consumes from; how many they were."""
         with self.app.connection_or_acquire(connection) as conn:
-            count = 0
-            for queue in self.app.amqp.queues.consume_from.values():
-                with conn.channel() as channel:
-                    bound = queue(channel)
-                    bound.declare()
-                    count += bound.purge() or 0
-            return count
+            return int(self.app.amqp.TaskConsumer(conn).purge())
 
     discard_all = purge
 

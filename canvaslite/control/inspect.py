@@ -11,8 +11,6 @@ from kombu.matcher import match
 
 from canvaslite.exceptions import DuplicateNodenameWarning
 
-__all__ = ('Inspect', 'flatten_reply')
-
 
 def flatten_reply(reply: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """``[{node: answer}, ...]`` as one dict by node; warns of nodes that answered twice."""

@@ -9,12 +9,8 @@ from kombu.utils.imports import symbol_by_name
 from canvaslite.exceptions import ImproperlyConfigured
 
 #: Class paths by name; paths, so that a pool's modules are imported only where it is used.
-ALIASES = {
-    'prefork': 'canvaslite.pools.prefork.pool:PreforkPool',
-    'processes': 'canvaslite.pools.prefork.pool:PreforkPool',
-    'threads': 'canvaslite.pools.thread:ThreadPool',
-    'solo': 'canvaslite.pools.solo:SoloPool',
-}
+ALIASES = {**dict.fromkeys(('prefork', 'processes'), 'canvaslite.pools.prefork.pool:PreforkPool'),
+           'threads': 'canvaslite.pools.thread:ThreadPool', 'solo': 'canvaslite.pools.solo:SoloPool'}
 
 
 def pool_class(name: Any) -> Any:
@@ -26,7 +22,7 @@ def pool_class(name: Any) -> Any:
         return name
     if name in ALIASES:
         return symbol_by_name(ALIASES[name])
-    if ':' not in name and '.' not in name:
+    if not {':', '.'}.intersection(name):
         raise ImproperlyConfigured(
             f'worker_pool: there is no pool {name!r}; choose one of prefork, threads, solo, or give module:Class.')
     try:

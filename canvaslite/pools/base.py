@@ -1,19 +1,23 @@
 """`Pool`: what the worker asks of the thing that runs its tasks, and what it is told in return.
 
 A pool is given requests and decides who runs which when. It never looks into a message: it takes ``request.job()``,
-has it run by a `Runner`, and tells the `Listener` how that went. Besides it reads of a request its `Pace` and its
+has it run by an `Executor`, and tells the `Listener` how that went. Besides it reads of a request its `Pace` and its
 `limits` (hard and soft, in seconds, or None). All of this happens in the thread of the worker's loop.
 """
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from canvaslite.execution.outcome import Kind, Outcome
-from canvaslite.protocol.job import Job
+from canvaslite import signals
+from canvaslite.execution.entry import Executor
+from canvaslite.execution.outcome import Kind
+from canvaslite.result.blocking import set_task_join_will_block
+from canvaslite.utils.process import set_process_title
 
 #: Runtime assumed of a task that was not measured yet, in seconds: long enough to be given to free children only.
 UNMEASURED = 1.0
@@ -56,21 +60,31 @@ class Listener(Protocol):
         """A task is about to run in this thread: do now what would have to wait for it."""
 
 
-class Runner(Protocol):
-    """What runs a job: `execution.entry.Executor`."""
+class Preparation:
+    """What makes a process or thread of a pool ready to run tasks, and tidies up when it ends."""
 
-    def run(self, job: Job) -> Outcome:
-        """Run the job to its end. Raises nothing for a bad message."""
+    def __init__(self, app: Any, hostname: str, pool_cls: Any) -> None:
+        self.app = app
+        self.hostname = hostname
+        self.in_processes = bool(pool_cls.can_interrupt)
+        #: Threads share the process in which they are; nothing is announced of them.
+        self.announces = self.in_processes or pool_cls.name == 'solo'
 
-
-class Preparation(Protocol):
-    """What makes a process or thread ready to run tasks, and tidies up when it ends."""
-
-    def enter(self, index: int) -> Runner:
+    def enter(self, index: int) -> Executor:
         """Called where the tasks will run, before the first; `index` counts the processes from 0."""
+        if self.in_processes:
+            set_process_title(f'[canvaslite: {self.hostname}:ForkPoolWorker-{index + 1}]')
+        set_task_join_will_block(True, here=not self.in_processes)
+        executor = Executor(self.app, self.hostname)
+        if self.announces:
+            signals.worker_process_init.send(sender=self.hostname)
+        return executor
 
     def leave(self, exitcode: int) -> None:
         """Called there after the last."""
+        set_task_join_will_block(False, here=not self.in_processes)
+        if self.in_processes:
+            signals.worker_process_shutdown.send(sender=self.hostname, pid=os.getpid(), exitcode=exitcode)
 
 
 class Pool(ABC):

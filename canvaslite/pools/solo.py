@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
-from canvaslite.pools.base import Listener, Pool, Preparation, Runner
+from canvaslite.execution.entry import Executor
+from canvaslite.pools.base import Listener, Pool, Preparation
 from canvaslite.pools.doorbell import Doorbell
 
 
@@ -20,7 +21,7 @@ class SoloPool(Pool):
     def __init__(self, limit: int, preparation: Preparation, listener: Listener, **options: Any) -> None:
         super().__init__(1, preparation, listener, **options)
         self._current: Any = None
-        self._runner: Runner
+        self._runner: Executor
         self._hub: Any = None
         self._bell = Doorbell(self.pump)
 

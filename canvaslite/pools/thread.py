@@ -38,10 +38,9 @@ class ThreadPool(Pool):
     def _start_threads(self, n: int) -> None:
         for _ in range(n):
             index = len(self._threads)
-            thread = threading.Thread(target=self._work, args=(index,), name=f'ThreadPoolWorker-{index + 1}',
-                                      daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            name = f'ThreadPoolWorker-{index + 1}'
+            self._threads.append(threading.Thread(target=self._work, args=(index,), name=name, daemon=True))
+            self._threads[-1].start()
 
     def _work(self, index: int) -> None:
         runner = self.preparation.enter(index)

@@ -10,8 +10,6 @@ from canvaslite.exceptions import InvalidTaskError
 from canvaslite.protocol.envelope import Envelope
 from canvaslite.utils.saferepr import represent_args, represent_kwargs
 
-__all__ = ('decode', 'encode_body')
-
 #: Longest representation of arguments, in characters.
 _REPR_SIZE = 1024
 

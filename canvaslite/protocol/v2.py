@@ -9,8 +9,6 @@ from canvaslite import wire
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.protocol.envelope import Envelope
 
-__all__ = ('decode', 'encode_embed', 'encode_headers')
-
 #: Headers that say something of the message, not of the task: kombu sets them anew when the task is sent again.
 _OF_THE_MESSAGE = frozenset({'compression'})
 _KNOWN = frozenset(wire.TASK_HEADERS) | _OF_THE_MESSAGE

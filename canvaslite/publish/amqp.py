@@ -22,8 +22,6 @@ from canvaslite.utils.saferepr import represent_args, represent_kwargs
 #: `AMQP.Queues` hides the class of that name.
 _Queues = Queues
 
-__all__ = ('AMQP', 'Queues', 'task_message')
-
 
 class task_message(NamedTuple):
     """A task message before it is sent: what `AMQP.create_task_message` makes."""

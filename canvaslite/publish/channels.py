@@ -26,8 +26,6 @@ from canvaslite.publish.messages import Destination, RawMessage
 from canvaslite.transport.confirms import BurstNacked
 from canvaslite.transport.connection import close_inherited
 
-__all__ = ('Burst', 'ChannelPool', 'Held', 'PublishChannel', 'unreachable_broker')
-
 logger = logging.getLogger('canvaslite.publish')
 
 #: Bytes gathered before they are written.

@@ -10,9 +10,6 @@ from typing import Any
 
 from canvaslite import current
 
-__all__ = ('check_arguments', 'eta_text', 'expires_text', 'given', 'listed', 'relate_to_parent', 'seconds_to_live',
-           'seconds_until')
-
 logger = logging.getLogger('canvaslite.publish')
 
 #: No earlier moment can be said (Celery's limit: a signed 32-bit number of seconds).

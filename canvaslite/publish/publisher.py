@@ -26,8 +26,6 @@ from canvaslite.publish.options import given, listed, logger, relate_to_parent, 
 from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
 from canvaslite.utils.uuid import uuid
 
-__all__ = ('Publisher',)
-
 #: Options that steer the caller and say nothing about the message.
 _CALLERS_OWN = frozenset({
     'add_to_parent', 'event_dispatcher', 'producer', 'publisher', 'result_cls', 'router', 'route_name', 'task_type',

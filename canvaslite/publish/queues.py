@@ -8,8 +8,6 @@ from weakref import WeakValueDictionary
 
 from kombu import Exchange, Queue
 
-__all__ = ('Queues',)
-
 
 class Queues(dict[str, Any]):
     """Queue name to `kombu.Queue`, with the queues a worker consumes from among them.

@@ -12,8 +12,6 @@ from kombu.utils.imports import symbol_by_name
 
 from canvaslite.exceptions import QueueNotFound
 
-__all__ = ('MapRoute', 'Router', 'expand_router_string', 'prepare')
-
 Options = dict[str, Any]
 
 

@@ -20,8 +20,6 @@ from canvaslite.transport.frames import content_frames, encode_frame, message_by
 from canvaslite.transport.inbound import InboundFrames
 from canvaslite.transport.sockets import RECEIVE_SIZE, BufferedTCP, BufferedTLS
 
-__all__ = ('Channel', 'Connection', 'SSLTransport', 'Transport')
-
 logger = logging.getLogger('canvaslite.transport')
 
 #: Reads in one turn of an event loop, so that other descriptors get theirs.

@@ -13,8 +13,6 @@ from canvaslite.transport.confirms import Confirms, Returned, raise_returned
 from canvaslite.transport.frames import content_frames, encode_ack, encode_reject, message_bytes, publish_frame
 from canvaslite.transport.inbound import RawConsumer, RawDelivery
 
-__all__ = ('Channel',)
-
 
 class Channel(pyamqp.Channel):  # type: ignore[misc]
     """A channel that also publishes, consumes and acknowledges messages as bytes."""

@@ -8,8 +8,6 @@ from typing import NamedTuple
 from amqp import spec
 from amqp.exceptions import ChannelError, MessageNacked
 
-__all__ = ('BurstNacked', 'Confirms', 'Returned')
-
 
 class Returned(NamedTuple):
     """A message that the broker sent back, with its reason."""

@@ -7,8 +7,6 @@ from typing import Any
 from kombu.connection import Connection
 from kombu.utils.imports import symbol_by_name
 
-__all__ = ('BrokerConnection', 'close_inherited')
-
 #: Our transport for each of kombu's. By name: py-amqp is loaded when it is first used.
 _FAST = {
     'kombu.transport.pyamqp.Transport': 'canvaslite.transport.amqp:Transport',

@@ -14,9 +14,6 @@ from amqp.exceptions import FrameSyntaxError
 
 from canvaslite.transport.properties import encode_properties
 
-__all__ = ('BODY', 'FRAME_END', 'HEADER', 'HEARTBEAT', 'METHOD', 'content_frames', 'encode_ack', 'encode_frame',
-           'encode_reject', 'encode_short_text', 'message_bytes', 'publish_frame')
-
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 #: Bytes of a frame that are not payload.

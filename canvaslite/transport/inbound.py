@@ -18,8 +18,6 @@ from amqp.exceptions import UnexpectedFrame
 
 from canvaslite.transport.frames import BODY, FRAME_END, HEADER, HEARTBEAT, METHOD
 
-__all__ = ('InboundFrames', 'RawConsumer', 'RawDelivery')
-
 _unpack_head = struct.Struct('>BHI').unpack_from
 _unpack_method = struct.Struct('>BHII').unpack_from
 _unpack_content = struct.Struct('>BHIIQ').unpack_from

@@ -10,8 +10,6 @@ from amqp.exceptions import FrameSyntaxError
 
 from canvaslite.transport.table import CUT_SHORT, decode_table, encode_table
 
-__all__ = ('PropertyTemplate', 'decode_properties', 'encode_properties')
-
 _pack_flags = struct.Struct('>H').pack
 _unpack_flags = struct.Struct('>H').unpack_from
 _pack_u64 = struct.Struct('>Q').pack

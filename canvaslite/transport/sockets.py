@@ -14,8 +14,6 @@ from typing import Any
 
 import amqp.transport
 
-__all__ = ('RECEIVE_SIZE', 'BufferedTCP', 'BufferedTLS')
-
 #: Bytes asked for with one read.
 RECEIVE_SIZE = 65536
 

@@ -16,8 +16,6 @@ from typing import Any
 from amqp.exceptions import FrameSyntaxError
 from amqp.serialization import _read_item, _write_item
 
-__all__ = ('CUT_SHORT', 'decode_table', 'encode_entry', 'encode_table', 'join_entries', 'peek')
-
 _pack_length = struct.Struct('>I').pack
 _unpack_length = struct.Struct('>I').unpack_from
 _unpack_int32 = struct.Struct('>i').unpack_from

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ('user_stacklevel',)
-
 
 def user_stacklevel() -> int:
     """The `stacklevel` with which the caller's `warnings.warn` points at the innermost line outside canvaslite."""

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from kombu.utils.functional import maybe_list
-
-__all__ = ('head_from_fun', 'maybe_list')
+from kombu.utils.functional import maybe_list as maybe_list
 
 
 def _empty() -> None:

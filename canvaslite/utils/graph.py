@@ -6,8 +6,6 @@ from collections.abc import Hashable, Iterable, Iterator
 from graphlib import TopologicalSorter
 from typing import Any
 
-__all__ = ('DependencyGraph',)
-
 
 class DependencyGraph:
     """Nodes and, for each, those it leads to. `formatter` is accepted for compatibility."""

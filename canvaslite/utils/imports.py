@@ -10,9 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from kombu.utils.imports import symbol_by_name
-
-__all__ = ('FoundByName', 'symbol_by_name', 'instantiate', 'qualname', 'cwd_in_path', 'import_from_cwd')
+from kombu.utils.imports import symbol_by_name as symbol_by_name
 
 
 class FoundByName:

@@ -12,8 +12,6 @@ from kombu import Exchange, Queue
 
 from canvaslite.wire import WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX
 
-__all__ = ('anon_nodename', 'default_nodename', 'gethostname', 'host_format', 'worker_direct')
-
 
 @lru_cache(maxsize=1)
 def gethostname() -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ('Proxy', 'PromiseProxy', 'maybe_evaluate')
-
 #: What a proxy answers itself, whatever its target has.
 _OWN = frozenset({'_proxy_find', '_get_current_object', '__evaluate__', '__evaluated__', '__maybe_evaluate__'})
 #: Target of a `PromiseProxy` that was not used yet.

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ('censor', 'mask_url', 'redact')
-
 MASK = '*' * 8
 
 #: Names of settings, and of keys in dicts of options, whose values are not shown.

@@ -12,8 +12,6 @@ from decimal import Decimal
 from numbers import Number
 from typing import Any
 
-__all__ = ('represent_args', 'represent_kwargs', 'saferepr', 'truncate')
-
 #: Types whose own repr is safe, short and what we want to show.
 _PLAIN = frozenset({int, float, bool, type(None), str})
 _NAMES = frozenset({str})

@@ -7,8 +7,6 @@ from datetime import datetime, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-__all__ = ('UTC', 'local_timezone')
-
 UTC = ZoneInfo('UTC')
 
 

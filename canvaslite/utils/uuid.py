@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from os import urandom
 
-__all__ = ('uuid',)
-
 #: The hexadecimal digit that carries the variant bits (RFC 4122: ``10xx``), by the random digit it replaces.
 _VARIANT = {digit: '89ab'[int(digit, 16) & 3] for digit in '0123456789abcdef'}
 

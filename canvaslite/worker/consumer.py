@@ -10,14 +10,10 @@ from typing import Any
 
 from canvaslite import bootsteps
 from canvaslite.transport.connection import close_inherited
-from canvaslite.worker.binding import Binding
+from canvaslite.worker.connection import Binding, Prefetch, Recovery
 from canvaslite.worker.intake import Intake
-from canvaslite.worker.prefetch import Prefetch
-from canvaslite.worker.recovery import Recovery
+from canvaslite.worker.receipts import Returns
 from canvaslite.worker.request import Request, Stage
-from canvaslite.worker.returns import Returns
-
-__all__ = ('Consumer',)
 
 logger = logging.getLogger('canvaslite.worker')
 
@@ -35,12 +31,8 @@ class Consumer:
         """What is started with each connection; the last step runs the loop."""
 
         name = 'Consumer'
-        default_steps = (
-            'canvaslite.worker.steps.consumer:Connection',
-            'canvaslite.worker.steps.consumer:Control',
-            'canvaslite.worker.steps.consumer:Tasks',
-            'canvaslite.worker.steps.consumer:EventLoop',
-        )
+        default_steps = tuple(f'canvaslite.worker.steps.consumer:{step}'
+                              for step in ('Connection', 'Control', 'Tasks', 'EventLoop'))
 
     def __init__(self, app: Any, controller: Any, init_callback: Callable[[Any], Any] | None = None) -> None:
         self.app = app
@@ -112,28 +104,33 @@ class Consumer:
 
     def drop_connection(self) -> None:
         """Let go of the connection and of all messages that wait here: the broker delivers them again."""
-        connection, self.connection = self.connection, None
+        connection = self._detach()
         receipts, self.receipts = self.receipts, None
         self.task_consumer = self.intake = None
         self.prefetch.forget()
+        if receipts is not None:
+            for request in self.take_back_unstarted():
+                self.state.let_go(request)
+            self.returns.expect(self.state.requests(), receipts.remembered)
+        self._close_broken(connection)
+
+    def _detach(self) -> Any:
+        """Take the connection off the loop and end its receipts; returns it, if there was one."""
+        connection, self.connection = self.connection, None
         if self.binding is not None:
             self.binding.detach()
             self.binding = None
-        if receipts is not None:
-            receipts.close()
-            for request in self.take_back_unstarted():
-                self.state.let_go(request)
-            running = self.state.requests()
-            self.returns.expect(running, receipts.remembered)
-        if connection is not None:
-            self._close_broken(connection)
+        if self.receipts is not None:
+            self.receipts.close()
+        return connection
 
     def _close_broken(self, connection: Any) -> None:
-        try:
-            connection.collect(socket_timeout=CLOSE_TIMEOUT)
-            connection.release()
-        except Exception as exc:
-            logger.debug('While closing a broken connection: %r', exc)
+        if connection is not None:
+            try:
+                connection.collect(socket_timeout=CLOSE_TIMEOUT)
+                connection.release()
+            except Exception as exc:
+                logger.debug('While closing a broken connection: %r', exc)
 
     def _cancel_late_tasks(self) -> None:
         for request in self.state.requests(Stage.ACTIVE):
@@ -144,14 +141,13 @@ class Consumer:
 
     def take_back_unstarted(self) -> list[Request]:
         """The requests that did not start, taken from wherever they wait."""
-        taken: list[Request] = self.pool.withdraw(_did_not_start)
+        taken: list[Request] = self.pool.withdraw(lambda request: request.stage is not Stage.ACTIVE)
         taken += self.state.requests(Stage.SCHEDULED)
         for policy in self.policies.known.values():
             if policy.bucket is not None:
                 taken += policy.bucket.waiting
                 policy.bucket.waiting.clear()
-        kept = set(self.state.requests()).difference(taken)
-        for request in kept:
+        for request in set(self.state.requests()).difference(taken):
             request.stage = Stage.ACTIVE
         return taken
 
@@ -180,7 +176,7 @@ class Consumer:
                 self.shutdown_request.check_cold()
             elif deadline is not None and time.monotonic() > deadline:
                 return
-            self._guarded(self.turn)
+            self._guarded(self.hub.run_once)
         self._guarded(self.hand_over)
 
     def _guarded(self, function: Callable[..., Any], *args: Any) -> None:
@@ -207,21 +203,15 @@ class Consumer:
         # Before the broker hears of it: it gives the messages of late tasks to others at once.
         self.pool.terminate()
         connection, self.connection = self.connection, None
-        if connection is not None:
-            # No farewell: a broker that is silent must not keep us. It has the messages back when the socket is closed.
-            self._close_broken(connection)
+        # No farewell: a broker that is silent must not keep us. It has the messages back when the socket is closed.
+        self._close_broken(connection)
         self.blueprint.stop(self, terminate=True)
         self.shutdown()
 
     def shutdown(self) -> None:
         """Say goodbye to the broker."""
         self.blueprint.send_all(self, 'shutdown')
-        connection, self.connection = self.connection, None
-        if self.binding is not None:
-            self.binding.detach()
-            self.binding = None
-        if self.receipts is not None:
-            self.receipts.close()
+        connection = self._detach()
         if connection is not None:
             try:
                 connection.close()
@@ -230,10 +220,6 @@ class Consumer:
 
     # -- the loop
 
-    def turn(self) -> None:
-        """One turn of the loop: timers, `hand_over`, then whatever comes, waited for up to a second."""
-        self.hub.run_once()
-
     def hand_over(self) -> None:
         """Give the pool's processes what they are to have, and tell the broker what became of its messages.
 
@@ -241,7 +227,7 @@ class Consumer:
         """
         # Waiting for the broker's answer may bring more messages, which may change the count again.
         while self.prefetch.value != self.prefetch.told and self.task_consumer is not None:
-            self.prefetch.update(self._tell_prefetch)
+            self.prefetch.update(self.tell_prefetch)
         self.pool.pump()
         if self.receipts is not None:
             self.receipts.flush()
@@ -250,8 +236,8 @@ class Consumer:
             # kombu's loop would look at these only after it has waited: it takes ten timers a turn.
             self.controller.bell.ring()
 
-    def _tell_prefetch(self, count: int) -> None:
-        self.task_consumer.set_prefetch(count, self.qos_global)
+    def tell_prefetch(self, count: int) -> None:
+        self.connection.default_channel.basic_qos(0, count, self.qos_global)
 
     def wait(self, seconds: float) -> None:
         """Let the loop run for `seconds`, without a connection. Raises when the worker is to stop."""
@@ -259,7 +245,7 @@ class Consumer:
         timer = self.hub.call_later(seconds, lambda: None)
         while time.monotonic() < deadline:
             self.shutdown_request.check()
-            self.turn()
+            self.hub.run_once()
         timer.cancel()
 
     def on_ready(self) -> None:
@@ -332,9 +318,4 @@ class Consumer:
         if self.connection is not None:
             close_inherited(self.connection)
             self.connection = None
-
-
-def _did_not_start(request: Request) -> bool:
-    return request.stage is not Stage.ACTIVE
-
 

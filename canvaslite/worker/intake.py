@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone, tzinfo
 from typing import Any
 
@@ -32,15 +33,12 @@ from canvaslite.exceptions import InvalidTaskError
 from canvaslite.execution.message import MessageReader
 from canvaslite.transport.table import peek
 from canvaslite.wire import DECISIVE_HEADERS
-from canvaslite.worker.messages import KombuMessage, RawMessage, Received
+from canvaslite.worker.connection import Prefetch
+from canvaslite.worker.messages import KombuMessage, Received
 from canvaslite.worker.policies import Policies, Policy
-from canvaslite.worker.prefetch import Prefetch
-from canvaslite.worker.receipts import MessageReceipts, RawReceipts
+from canvaslite.worker.receipts import MessageReceipts, RawReceipts, Returns
 from canvaslite.worker.request import Request, Stage
-from canvaslite.worker.returns import Returns
 from canvaslite.worker.state import State
-
-__all__ = ('Intake',)
 
 logger = logging.getLogger('canvaslite.worker')
 
@@ -77,18 +75,25 @@ class Intake:
     def on_delivery(self, delivery: Any, receipts: Any = None) -> None:
         """A message of RabbitMQ, as bytes; `receipts` where they are not those of the channel."""
         receipts = receipts or self.receipts
-        received = RawMessage(delivery, receipts, self.reader)
         receipts.expect(delivery)
+        self._receive(Received(delivery, receipts, self.reader), self._take_raw)
+
+    def on_message(self, message: Any) -> None:
+        """A message of any other transport."""
+        self._receive(KombuMessage(message, self.receipts, self.reader), self._take)
+
+    def _receive(self, received: Received, take: Callable[[Received], None]) -> None:
         if self.closed:
             received.reject(True)
             return
         try:
-            self._take_raw(received, delivery)
+            take(received)
         except Exception as exc:  # whatever a message does to us, the worker goes on
             logger.exception('Error of the worker while it took a message')
             self._refuse_invalid(received, exc)
 
-    def _take_raw(self, received: RawMessage, delivery: Any) -> None:
+    def _take_raw(self, received: Received) -> None:
+        delivery = received.message
         try:
             headers = peek(delivery.properties, _DECISIVE)
             policy = self.policies.known[headers['task']]
@@ -101,18 +106,6 @@ class Intake:
             self._take(received)
             return
         self._admit(Request(received, id, policy, policy.limits))
-
-    def on_message(self, message: Any) -> None:
-        """A message of any other transport."""
-        received = KombuMessage(message, self.receipts, self.reader)
-        if self.closed:
-            received.reject(True)
-            return
-        try:
-            self._take(received)
-        except Exception as exc:  # whatever a message does to us, the worker goes on
-            logger.exception('Error of the worker while it took a message')
-            self._refuse_invalid(received, exc)
 
     def _admit(self, request: Request) -> None:
         """A well-formed request without ETA: on to the pool, unless it was revoked or its rate is limited."""
@@ -177,14 +170,11 @@ class Intake:
         for name in ('eta', 'expires'):
             value = headers.get(name)
             if value is not None:
-                setattr(request, name, self._parse(name, value))
+                try:
+                    setattr(request, name, parse_time(value, self.timezone))
+                except ValueError as exc:
+                    raise InvalidTaskError(f'invalid {name} value {value!r:.100}: {exc}') from None
         return request
-
-    def _parse(self, name: str, value: Any) -> datetime:
-        try:
-            return parse_time(value, self.timezone)
-        except ValueError as exc:
-            raise InvalidTaskError(f'invalid {name} value {value!r:.100}: {exc}') from None
 
     def _place(self, request: Request) -> None:
         if request.is_expired():
@@ -296,5 +286,5 @@ def describe(received: Received) -> str:
         job = received.job(None)
     except Exception as exc:
         return f'[it cannot be shown: {exc!r:.200}]'
-    shown = f'{job.body[:_SHOWN]!r}'
-    return f'[body: {shown} ({len(job.body)}b), exchange: {job.exchange!r}, routing key: {job.routing_key!r}]'
+    return (f'[body: {job.body[:_SHOWN]!r} ({len(job.body)}b), exchange: {job.exchange!r}, '
+            f'routing key: {job.routing_key!r}]')

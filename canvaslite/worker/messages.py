@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from abc import ABC, abstractmethod
 from typing import Any
 
 from amqp.exceptions import FrameSyntaxError
@@ -13,13 +12,11 @@ from canvaslite.execution.message import MessageReader, read_head
 from canvaslite.protocol.job import AMQP_PROPERTIES, KOMBU_PROPERTIES, Job, Verdict
 from canvaslite.transport.table import peek
 
-__all__ = ('KombuMessage', 'RawMessage', 'Received')
-
 _SHADOW = frozenset({'shadow'})
 
 
-class Received(ABC):
-    """A message and its receipt; `message` is what the transport gave."""
+class Received:
+    """A message and its receipt; `message` is what the transport gave: here a `transport.inbound.RawDelivery`."""
 
     __slots__ = ('message', 'reader', 'receipts')
 
@@ -29,17 +26,19 @@ class Received(ABC):
         self.reader = reader
 
     @property
-    @abstractmethod
     def redelivered(self) -> bool:
         """Whether it was delivered before, to whomever."""
+        return self.message.redelivered  # type: ignore[no-any-return]
 
-    @abstractmethod
     def job(self, verdict: Verdict | None) -> Job:
         """The message as a job."""
+        delivery = self.message
+        return Job(AMQP_PROPERTIES, delivery.properties, delivery.body, delivery.exchange, delivery.routing_key,
+                   delivery.redelivered, verdict)
 
-    @abstractmethod
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
         """Those of these headers that it has. Raises `FrameSyntaxError` when they cannot be read."""
+        return peek(self.message.properties, names)
 
     def acknowledge(self) -> None:
         """Tell the broker that the message is done with."""
@@ -72,26 +71,8 @@ class Received(ABC):
         return self.receipts.closed  # type: ignore[no-any-return]
 
 
-class RawMessage(Received):
-    """A `transport.inbound.RawDelivery`."""
-
-    __slots__ = ()
-
-    @property
-    def redelivered(self) -> bool:
-        return self.message.redelivered  # type: ignore[no-any-return]
-
-    def job(self, verdict: Verdict | None) -> Job:
-        delivery = self.message
-        return Job(AMQP_PROPERTIES, delivery.properties, delivery.body, delivery.exchange, delivery.routing_key,
-                   delivery.redelivered, verdict)
-
-    def peek(self, names: frozenset[str]) -> dict[str, Any]:
-        return peek(self.message.properties, names)
-
-
 class KombuMessage(Received):
-    """A `kombu.Message` of any transport. Its body stays bytes."""
+    """Of any other transport: `message` is a `kombu.Message`. Its body stays bytes."""
 
     __slots__ = ()
 

@@ -1,17 +1,5 @@
 """`Outcomes`: what is acknowledged, rejected, recorded and logged when a task started, ended, or was lost.
 
-===========  ===========================================================================
-how it ended  what the broker is told (of a late task; an early one is acknowledged at its start)
-===========  ===========================================================================
-SUCCESS, RETRY, IGNORED, REVOKED   acknowledged
-FAILURE      acknowledged if ``acks_on_failure`` (of a time limit: ``acks_on_timeout``), else rejected
-REJECTED     rejected
-REQUEUED     rejected, to be delivered again
-UNKNOWN      rejected
-UNDECODABLE  rejected
-UNRECORDED   rejected after a while, to be delivered again
-===========  ===========================================================================
-
 A task whose process is gone has no outcome yet. Unless it goes back to the broker, its job gets a verdict, which a
 child records in its place.
 """
@@ -26,14 +14,13 @@ from canvaslite import signals
 from canvaslite.exceptions import NotRegistered
 from canvaslite.execution.outcome import Kind
 from canvaslite.pools.base import Pool
+from canvaslite.worker.receipts import Returns
 from canvaslite.worker.request import Request, Stage
-from canvaslite.worker.returns import Returns
 from canvaslite.worker.state import State
-
-__all__ = ('Outcomes',)
 
 logger = logging.getLogger('canvaslite.worker')
 
+#: How a late task ended whose message is acknowledged; a failure is if its task says so, what else there is never.
 _ACKNOWLEDGED = frozenset({Kind.SUCCESS, Kind.RETRY, Kind.IGNORED, Kind.REVOKED})
 _LEVELS = {Kind.UNKNOWN: logging.ERROR, Kind.UNDECODABLE: logging.CRITICAL, Kind.UNRECORDED: logging.CRITICAL}
 #: Seconds before a message goes back whose outcome could not be recorded: the store is away, and stays so for a while.

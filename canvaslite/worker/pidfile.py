@@ -6,8 +6,6 @@ import atexit
 import contextlib
 import os
 
-__all__ = ('Pidfile', 'PidfileTaken')
-
 
 class PidfileTaken(Exception):
     """Another living process holds the file."""

@@ -10,8 +10,6 @@ from kombu.utils.limits import TokenBucket
 
 from canvaslite.pools.base import Pace
 
-__all__ = ('Bucket', 'Policies', 'Policy', 'parse_rate')
-
 _SECONDS = {'s': 1, 'm': 60, 'h': 3600}
 
 
@@ -94,7 +92,9 @@ class Policy(Pace):
         """The limits of a message with this ``timelimit`` header. Raises `ValueError` when it is no pair of numbers."""
         if timelimit is None or timelimit in _NO_LIMITS:
             return self.limits
-        if not isinstance(timelimit, (list, tuple)) or len(timelimit) != 2 or not all(map(_is_limit, timelimit)):
+        if not isinstance(timelimit, (list, tuple)) or len(timelimit) != 2 or any(
+                value is not None and (not isinstance(value, (int, float)) or value is True or value is False)
+                for value in timelimit):
             raise ValueError(f'timelimit is {timelimit!r:.100}, not a pair of numbers')
         own_hard, own_soft = self.limits or (None, None)
         hard, soft = timelimit[0] or own_hard, timelimit[1] or own_soft
@@ -102,10 +102,6 @@ class Policy(Pace):
 
 
 _NO_LIMITS: tuple[Any, ...] = ([None, None], (None, None))
-
-
-def _is_limit(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 def _is_not_false(task: Any, name: str, default: bool) -> bool:

@@ -3,19 +3,31 @@
 RabbitMQ numbers the deliveries of a channel. As long as tasks end roughly in order, one acknowledgement with
 ``multiple`` stands for many; what has ended out of order is acknowledged by itself, at once. With the connection the
 numbers lose their meaning: the receipts are closed, and whatever still refers to them does nothing.
+
+RabbitMQ then delivers again what was not acknowledged: what waits here (it is dropped here, and taken again like any
+other), but also what runs here, and what has ended but whose acknowledgement was on its way. Such a message is known by
+its bytes when it comes back. If its task ended, or is one that is acknowledged when it starts, the message is
+acknowledged; if the task still runs, it gets the new receipt.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
+
+from canvaslite.worker.messages import Received
+from canvaslite.worker.request import Request
 
 logger = logging.getLogger('canvaslite.worker')
 
 #: How many of the last acknowledged messages are remembered, to know them when the connection broke before the
 #: broker had heard of it.
 REMEMBERED = 4096
+#: Seconds for which a return is expected. Brokers deliver again at once; this only bounds the memory.
+PATIENCE = 1800.0
 
 
 class RawReceipts:
@@ -115,8 +127,51 @@ class NoReceipts(MessageReceipts):
     def expect(self, delivery: Any) -> None:
         """Nothing to expect."""
 
-    def acknowledge(self, message: Any) -> None:
+    def _tell(self, method: str, message: Any, **options: Any) -> None:
         """Nothing to tell."""
 
-    def reject(self, message: Any, requeue: bool) -> None:
-        """Nothing to give back."""
+
+class Returns:
+    """Messages that may come back after a lost connection although this worker has dealt with them."""
+
+    def __init__(self) -> None:
+        self._done: set[int] = set()
+        self._running: dict[int, Request] = {}
+        self._until = 0.0
+
+    def expect(self, running: Iterable[Request], done: Iterable[int]) -> None:
+        """The connection is lost while these requests run, and these messages (by key) were acknowledged last."""
+        if time.monotonic() > self._until:
+            self._done.clear()
+            self._running.clear()
+        self._done.update(done)
+        self._until = time.monotonic() + PATIENCE
+        for request in running:
+            if request.early:
+                self._done.add(request.received.key())
+            else:
+                self._running[request.received.key()] = request
+
+    def settle(self, request: Request, requeued: bool) -> None:
+        """A request of a lost connection has ended."""
+        key = request.received.key()
+        self._running.pop(key, None)
+        if not requeued:
+            self._done.add(key)
+
+    def welcome(self, received: Received) -> bool:
+        """Deal with a message that was delivered before; False when it is to be taken like any other."""
+        if not (self._done or self._running) or time.monotonic() > self._until:
+            return False
+        key = received.key()
+        if key in self._done:
+            logger.info('A message came back that was dealt with before the connection was lost: acknowledged.')
+            received.acknowledge()
+            return True
+        request = self._running.pop(key, None)
+        if request is None:
+            return False
+        logger.info('The message of the running task %s[%s] came back.', request.name, request.id)
+        request.received = received
+        request.acknowledged = False
+        return True

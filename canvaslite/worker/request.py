@@ -16,8 +16,6 @@ from canvaslite.protocol.job import Job, Verdict
 from canvaslite.worker.messages import Received
 from canvaslite.worker.policies import Policy
 
-__all__ = ('Request', 'Stage')
-
 _STAMPS = frozenset({'stamps', 'stamped_headers'})
 
 
@@ -167,16 +165,11 @@ class Request:
         """What ``inspect`` shows; with `safe` the arguments as their representations."""
         context = self.context
         return {
-            'id': self.id,
-            'name': self.name,
+            'id': self.id, 'name': self.name, 'type': self.type, 'hostname': context.hostname,
             'args': context.get('argsrepr') if safe else context.args,
             'kwargs': context.get('kwargsrepr') if safe else context.kwargs,
-            'type': self.type,
-            'hostname': context.hostname,
-            'time_start': self.time_start,
-            'acknowledged': self.acknowledged,
-            'delivery_info': context.delivery_info,
-            'worker_pid': self.worker_pid,
+            'time_start': self.time_start, 'acknowledged': self.acknowledged,
+            'delivery_info': context.delivery_info, 'worker_pid': self.worker_pid,
         }
 
     def humaninfo(self) -> str:

@@ -21,8 +21,6 @@ from billiard.common import REMAP_SIGTERM
 from canvaslite import signals
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
 
-__all__ = ('Shutdown',)
-
 EX_OK, EX_FAILURE = 0, 1
 
 
@@ -39,8 +37,7 @@ class Shutdown:
 
     def check(self) -> None:
         """Raise `WorkerTerminate` or `WorkerShutdown` when one was asked for."""
-        if self.cold is not None:
-            raise WorkerTerminate(self.cold)
+        self.check_cold()
         if self.warm is not None:
             raise WorkerShutdown(self.warm)
 
@@ -76,17 +73,19 @@ class Shutdown:
 
     def ask_warm(self, exitcode: int = EX_OK, sig: str = 'SIGTERM') -> None:
         """Stop warmly."""
-        _say('worker: Warm shutdown (MainProcess)')
-        signals.worker_shutting_down.send(sender=self.hostname, sig=sig, how='Warm', exitcode=exitcode)
+        self._announce('Warm', exitcode, sig)
         self.warm = exitcode
         self.ring()
 
     def ask_cold(self, exitcode: int = EX_FAILURE, sig: str = 'SIGQUIT') -> None:
         """Stop at once."""
-        _say('worker: Cold shutdown (MainProcess)')
-        signals.worker_shutting_down.send(sender=self.hostname, sig=sig, how='Cold', exitcode=exitcode)
+        self._announce('Cold', exitcode, sig)
         self.cold = exitcode
         self.ring()
+
+    def _announce(self, how: str, exitcode: int, sig: str) -> None:
+        _say(f'worker: {how} shutdown (MainProcess)')
+        signals.worker_shutting_down.send(sender=self.hostname, sig=sig, how=how, exitcode=exitcode)
 
     def _on_term(self, signum: int, frame: Any) -> None:
         if self.warm is None:

@@ -10,8 +10,6 @@ from typing import Any
 from canvaslite.utils.functional import maybe_list
 from canvaslite.worker.request import Request, Stage
 
-__all__ = ('LimitedSet', 'State', 'is_stamp_revoked')
-
 #: Most ids remembered, and for how many seconds; Celery's variables.
 REVOKES_MAX = int(os.environ.get('CELERY_WORKER_REVOKES_MAX') or 50000)
 REVOKE_EXPIRES = float(os.environ.get('CELERY_WORKER_REVOKE_EXPIRES') or 10800)

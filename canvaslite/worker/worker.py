@@ -26,12 +26,10 @@ from canvaslite.utils.nodenames import default_nodename, worker_direct
 from canvaslite.worker.outcomes import Outcomes
 from canvaslite.worker.pidfile import Pidfile, PidfileTaken
 from canvaslite.worker.policies import Policies
+from canvaslite.worker.receipts import Returns
 from canvaslite.worker.request import Stage
-from canvaslite.worker.returns import Returns
 from canvaslite.worker.shutdown import EX_FAILURE, EX_OK, Shutdown
 from canvaslite.worker.state import State
-
-__all__ = ('WorkController', 'Worker')
 
 logger = logging.getLogger('canvaslite.worker')
 
@@ -54,11 +52,7 @@ class Worker:
         """The parts of a worker."""
 
         name = 'Worker'
-        default_steps = (
-            'canvaslite.worker.steps.worker:Hub',
-            'canvaslite.worker.steps.worker:Pool',
-            'canvaslite.worker.steps.worker:Consumer',
-        )
+        default_steps = tuple(f'canvaslite.worker.steps.worker:{step}' for step in ('Hub', 'Pool', 'Consumer'))
 
     def __init__(self, app: Any, hostname: str | None = None, *, concurrency: Any = None, pool: Any = None,
                  queues: Any = None, exclude_queues: Any = None, include: Any = None, loglevel: Any = None,
@@ -140,7 +134,7 @@ class Worker:
         except ImproperlyConfigured:
             raise
         except (KeyError, ValueError, ImportError) as exc:
-            raise ImproperlyConfigured(f'broker_url: {_reason(exc)}') from exc
+            raise ImproperlyConfigured(f'broker_url: {exc.args[0] if exc.args else repr(exc)}') from exc
         self.connection_errors = tuple(connection.recoverable_connection_errors) + tuple(connection.connection_errors)
         self.driver_type = transport.driver_type
         # Asked for its errors.
@@ -158,11 +152,6 @@ class Worker:
                                  rate_limited=not self.disable_rate_limits)
         for name in self.app.tasks:
             self.policies.find(name)
-
-    @property
-    def pool_name(self) -> str:
-        """The pool's name, for people."""
-        return str(self.pool_cls.name)
 
     # -- life
 
@@ -314,13 +303,7 @@ def _count_processes(concurrency: Any) -> int:
         except ValueError:
             raise ImproperlyConfigured(
                 f"worker_concurrency is {concurrency!r}: it must be a number or 'auto'.") from None
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 2
-
-
-def _reason(exc: BaseException) -> str:
-    return str(exc.args[0]) if exc.args else repr(exc)
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2
 
 
 def _exit_code(exc: SystemExit) -> int:

@@ -30,8 +30,6 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('Database',)
-
 logger = logging.getLogger('canvaslite.backends.database')
 
 T = TypeVar('T')

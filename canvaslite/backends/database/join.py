@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 from canvaslite.backends.chords import Part
 from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 
-__all__ = ('DatabaseJoin', 'DatabaseRecord')
-
 T = TypeVar('T')
 
 #: Stands for the place of a part whose message had none.

@@ -15,8 +15,6 @@ from typing import Any
 from canvaslite import exceptions, wire
 from canvaslite.exceptions import SecurityError
 
-__all__ = ('unpickle_plain',)
-
 #: What may be built besides exceptions, by module.
 PLAIN = {
     'builtins': ('set', 'frozenset', 'complex', 'bytearray', 'range', 'slice', 'object'),

@@ -12,8 +12,6 @@ from canvaslite import states
 from canvaslite.backends.database.tables import ResultTables
 from canvaslite.backends.recordjoin import ChordHead
 
-__all__ = ('Statements',)
-
 
 class Statements:
     """The statements for tasks (of which `columns` are written and read), groups, and chords with their slots."""

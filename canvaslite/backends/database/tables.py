@@ -16,8 +16,6 @@ from sqlalchemy.schema import CreateColumn
 from canvaslite import states, wire
 from canvaslite.backends.database.engines import Database
 
-__all__ = ('ResultTables',)
-
 logger = logging.getLogger('canvaslite.backends.database')
 
 #: Names of the tables that chords are joined in, unless ``database_table_names`` gives ``join`` and ``join_part``.

@@ -22,8 +22,6 @@ from canvaslite.backends.redis.join import RedisJoin
 from canvaslite.backends.redis.link import CONNECTION_ERRORS, Link, redis
 from canvaslite.exceptions import BackendError, BackendStoreError
 
-__all__ = ('RedisBackend', 'SentinelBackend')
-
 logger = logging.getLogger('canvaslite.backends.redis')
 
 #: What a stored success begins with, in JSON: it tells the server not to overwrite it. Celery writes it alike.

@@ -18,8 +18,6 @@ from kombu.utils.encoding import bytes_to_str
 from canvaslite.backends.codec import Meta
 from canvaslite.backends.waiting import BaseResultConsumer
 
-__all__ = ('ResultConsumer',)
-
 logger = logging.getLogger('canvaslite.backends.redis')
 
 #: So many subscriptions that nobody needs are kept until the next command.

@@ -11,8 +11,6 @@ from canvaslite.backends import chords
 from canvaslite.backends.chords import ChordJoin, Claim, Part, Report
 from canvaslite.backends.redis import scripts
 
-__all__ = ('RedisJoin',)
-
 _UNPLACED = b'+inf'
 _STATUS = (chords.RECORDED, chords.CLAIMED, chords.BUSY, chords.DONE)
 

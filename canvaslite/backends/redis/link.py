@@ -14,13 +14,11 @@ from canvaslite.backends.redis.scripts import Script
 from canvaslite.exceptions import ImproperlyConfigured
 
 try:
-    import redis
+    import redis as redis
     import redis.sentinel
 except ImportError as exc:
     raise ImproperlyConfigured(
         "result_backend: Redis needs the redis package: pip install 'canvaslite[redis]'") from exc
-
-__all__ = ('CONNECTION_ERRORS', 'Link', 'redis')
 
 #: Errors after which the same command may succeed on a new connection.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (

@@ -14,8 +14,6 @@ from kombu.utils.url import url_to_parts
 from canvaslite.backends.redis.link import redis
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('parameters_from_settings', 'parameters_from_url', 'sentinel_parameters')
-
 logger = logging.getLogger('canvaslite.backends.redis')
 
 SENTINEL_SEPARATOR = ';'

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from hashlib import sha1
 
-__all__ = ('EXTEND', 'FINISH', 'OPEN', 'PART', 'RELEASE', 'RENEW', 'STORE', 'Script')
-
 
 class Script:
     """A Lua script, called by its digest."""

@@ -22,12 +22,13 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
+from canvaslite.execution.entry import Executor
 from canvaslite.execution.tracer import user_code
-from canvaslite.pools.base import Preparation, Runner
+from canvaslite.pools.base import Preparation
 from canvaslite.pools.prefork import frames
 from canvaslite.pools.prefork.shared import SharedPage
 from canvaslite.protocol.job import Job
@@ -43,23 +44,20 @@ HELD_REPORTS, HELD_SECONDS = 8, 0.004
 _RESET = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGQUIT, signal.SIGUSR2, signal.SIGCHLD)
 
 
-class ChildProgram:
+class ChildProgram(NamedTuple):
     """What a child process runs, from the fork to its end.
 
     `release` closes what it inherited and does not need; `theirs` is the parent's end of its own socket.
     """
 
-    def __init__(self, sock: socket.socket, page: SharedPage, preparation: Preparation, index: int,
-                 release: Callable[[], None], theirs: socket.socket, max_tasks: int | None,
-                 max_memory: int | None) -> None:
-        self.sock = sock
-        self.page = page
-        self.preparation = preparation
-        self.index = index
-        self.release = release
-        self.theirs = theirs
-        self.max_tasks = max_tasks or sys.maxsize
-        self.max_memory = max_memory
+    sock: socket.socket
+    page: SharedPage
+    preparation: Preparation
+    index_of_child: int
+    release: Callable[[], None]
+    theirs: socket.socket
+    max_tasks: int | None
+    max_memory: int | None
 
     def __call__(self) -> None:
         """Run until told to end. The exit code is 0, or that of a task that ended the process."""
@@ -68,12 +66,11 @@ class ChildProgram:
         die_with_parent()
         reseed_random()
         gc.enable()
-        loop = JobLoop(self.sock, self.page, self.max_tasks, self.max_memory)
+        loop = JobLoop(self.sock, self.page, self.max_tasks or sys.maxsize, self.max_memory)
         loop.install_signals()
         code = 0
         try:
-            runner = self.preparation.enter(self.index)
-            loop.run(runner)
+            loop.run(self.preparation.enter(self.index_of_child))
         except SystemExit as exc:
             code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -115,7 +112,7 @@ class JobLoop:
         if user_code.running and self.running and self.page.is_soft_limit_for(self.running):
             raise SoftTimeLimitExceeded()
 
-    def run(self, runner: Runner) -> None:
+    def run(self, runner: Executor) -> None:
         """Run jobs until the closing frame, the last task or too much memory. Raises `EOFError` without a parent."""
         self.sock.sendall(frames.encode_report(frames.READY, 0))
         read = frames.JobReader(self.sock).read
@@ -130,7 +127,7 @@ class JobLoop:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent reads the shared page
                 self._flush()
 
-    def _run_job(self, runner: Runner, seq: int, job: Job) -> None:
+    def _run_job(self, runner: Executor, seq: int, job: Job) -> None:
         start = time.monotonic()
         if not self.page.start(seq, start):
             self._hold(frames.encode_report(frames.READY, seq), start)

@@ -197,13 +197,8 @@ class PreforkPool(Pool):
             elif type_ == frames.STARTED:
                 self.watch.announce(child, seq)
             else:
-                self._on_ready(child)
-
-    def _on_ready(self, child: ChildHandle) -> None:
-        child.ready = True
-        child.stalled = False
-        self._early_ends = 0
-        self.rest(child)
+                child.ready, child.stalled, self._early_ends = True, False, 0
+                self.rest(child)
 
     def settle(self, child: ChildHandle, seq: int, kind: int, runtime: float = 0.0, elapsed: float = -1.0,
                note: str = '') -> None:
@@ -231,14 +226,17 @@ class PreforkPool(Pool):
         if child in self.idle:
             self.idle.remove(child)
         self._written_to.pop(child, None)
-        self.hub.remove(child.sock)
-        self._end_writing(child)
-        child.reap()
-        child.close()
+        self._part_with(child)
         child.cancel_timers()
         self._settle_remains(child)
         if child.replaced and not self._stopping:
             self._replace(child)
+
+    def _part_with(self, child: ChildHandle) -> None:
+        self.hub.remove(child.sock)
+        self._end_writing(child)
+        child.reap()
+        child.close()
 
     def _settle_remains(self, child: ChildHandle) -> None:
         finished, running = child.page.finished, child.page.running()
@@ -276,11 +274,6 @@ class PreforkPool(Pool):
         except OSError as exc:  # no memory, or no more processes allowed
             self._fork_later(index, str(exc))
 
-    def kill_for_limit(self, child: ChildHandle, limit: float) -> None:
-        """The hard time limit of what `child` runs is reached."""
-        child.fate = limit
-        child.send_signal(signal.SIGKILL)
-
     def terminate_job(self, request: Any, signum: int) -> bool:
         for child in self.children:
             running = child.page.running()
@@ -315,10 +308,7 @@ class PreforkPool(Pool):
             child.send_signal(signal.SIGKILL)
         for child in list(self.children):
             child.replaced = False
-            self.hub.remove(child.sock)
-            self._end_writing(child)
-            child.reap()
-            child.close()
+            self._part_with(child)
         self.children.clear()
         self.idle.clear()
         self.watch.stop()
@@ -341,12 +331,10 @@ class PreforkPool(Pool):
 
     @property
     def info(self) -> dict[str, Any]:
+        queues = {'active': sum(bool(child.partial) for child in self.children), 'total': len(self.children)}
         return {
-            **super().info,
-            'processes': [child.pid for child in self.children],
-            'max-tasks-per-child': self.max_tasks or 'N/A',
-            'put-guarded-by-semaphore': False,
+            **super().info, 'processes': [child.pid for child in self.children],
+            'max-tasks-per-child': self.max_tasks or 'N/A', 'put-guarded-by-semaphore': False,
             'timeouts': (self.options.get('soft_timeout') or 0, self.options.get('timeout') or 0),
-            'writes': {'inqueues': {'active': sum(bool(child.partial) for child in self.children),
-                                    'total': len(self.children)}},
+            'writes': {'inqueues': queues},
         }

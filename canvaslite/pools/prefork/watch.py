@@ -46,8 +46,7 @@ class Watch:
 
     def _look(self) -> None:
         self._timer = None
-        watched = [child for child in self.pool.children if child.inflight and self._inspect(child)]
-        if watched:
+        if [child for child in self.pool.children if child.inflight and self._inspect(child)]:
             self.wake()
 
     def _inspect(self, child: ChildHandle) -> bool:
@@ -114,7 +113,8 @@ class Watch:
 
     def _on_hard_limit(self, child: ChildHandle, seq: int, limit: float) -> None:
         if child.page.running() == seq:
-            self.pool.kill_for_limit(child, limit)
+            child.fate = limit
+            child.send_signal(signal.SIGKILL)
 
     def _bury_dead(self) -> None:
         for child in [child for child in self.pool.children if child.process.exitcode is not None]:

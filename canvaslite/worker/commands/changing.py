@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal as signals
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from canvaslite import states
@@ -162,23 +162,22 @@ def time_limit(state: PanelState, task_name: str | None = None, hard: float | No
 @control_command(args=[('n', int)], signature='[N=1]')
 def pool_grow(state: PanelState, n: int = 1, **kwargs: Any) -> Any:
     """Have more processes or threads."""
-    try:
-        state.consumer.pool.grow(int(n))
-    except ValueError as exc:
-        return nok(str(exc))
-    state.consumer.update_prefetch()
-    return ok('pool will grow')
+    return _resize(state, state.consumer.pool.grow, n, 'pool will grow')
 
 
 @control_command(args=[('n', int)], signature='[N=1]')
 def pool_shrink(state: PanelState, n: int = 1, **kwargs: Any) -> Any:
     """Have fewer processes or threads."""
+    return _resize(state, state.consumer.pool.shrink, n, 'pool will shrink')
+
+
+def _resize(state: PanelState, resize: Callable[[int], None], n: Any, done: str) -> Any:
     try:
-        state.consumer.pool.shrink(int(n))
+        resize(int(n))
     except ValueError as exc:
         return nok(str(exc))
     state.consumer.update_prefetch()
-    return ok('pool will shrink')
+    return ok(done)
 
 
 @control_command()

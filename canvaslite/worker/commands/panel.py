@@ -6,9 +6,8 @@ A command is a function of a `PanelState` and the arguments that the caller sent
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
-
-__all__ = ('CommandInfo', 'Panel', 'PanelState', 'control_command', 'inspect_command', 'nok', 'ok')
 
 
 def ok(value: Any) -> dict[str, Any]:
@@ -21,13 +20,12 @@ def nok(value: Any) -> dict[str, Any]:
     return {'error': value}
 
 
-class PanelState:
+class PanelState(NamedTuple):
     """What a command works on: the app, the worker's name, and its consumer (``consumer.controller`` is the worker)."""
 
-    def __init__(self, app: Any, hostname: str, consumer: Any) -> None:
-        self.app = app
-        self.hostname = hostname
-        self.consumer = consumer
+    app: Any
+    hostname: str
+    consumer: Any
 
     @property
     def worker(self) -> Any:
@@ -56,27 +54,17 @@ class Panel:
     @classmethod
     def register(cls, *args: Any, **options: Any) -> Any:
         """Add a command: a decorator, with or without options."""
-        command = _Registration(**options)
-        return command(args[0]) if args else command
+        return _add(*args, **options) if args else partial(_add, **options)
 
 
-class _Registration:
-    """A decorator that adds a function to the panel."""
-
-    def __init__(self, name: str | None = None, alias: str | None = None, type: str = 'control', visible: bool = True,
-                 default_timeout: float = 1.0, help: str | None = None, signature: str | None = None,
-                 args: Sequence[tuple[str, Any]] | None = None, variadic: str | None = None) -> None:
-        self.name = name
-        self.info = CommandInfo(alias, type, visible, default_timeout, help or '', signature, args, variadic)
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        name = self.name or function.__name__
-        summary = self.info.help or (function.__doc__ or '').strip().split('\n')[0]
-        Panel.data[name] = function
-        Panel.meta[name] = self.info._replace(help=summary)
-        if self.info.alias:
-            Panel.data[self.info.alias] = function
-        return function
+def _add(function: Callable[..., Any], name: str | None = None, alias: str | None = None, type: str = 'control',
+         visible: bool = True, default_timeout: float = 1.0, help: str | None = None, signature: str | None = None,
+         args: Sequence[tuple[str, Any]] | None = None, variadic: str | None = None) -> Callable[..., Any]:
+    summary = help or (function.__doc__ or '').strip().split('\n')[0]
+    name = name or function.__name__
+    Panel.meta[name] = CommandInfo(alias, type, visible, default_timeout, summary, signature, args, variadic)
+    Panel.data.update(dict.fromkeys((name, alias or name), function))
+    return function
 
 
 def control_command(**options: Any) -> Any:

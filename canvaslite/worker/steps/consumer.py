@@ -9,12 +9,11 @@ from amqp.exceptions import ResourceLocked
 from kombu.common import ignore_errors
 
 from canvaslite import bootsteps
-from canvaslite.worker.binding import Binding
 from canvaslite.worker.commands import Panel, PanelState
+from canvaslite.worker.connection import Binding
 from canvaslite.worker.intake import Intake
-from canvaslite.worker.subscription import MessageSubscription, RawSubscription, is_raw_channel, make_receipts
-
-__all__ = ('Connection', 'Control', 'EventLoop', 'Tasks')
+from canvaslite.worker.receipts import MessageReceipts, RawReceipts
+from canvaslite.worker.subscription import RawSubscription, Subscription
 
 logger = logging.getLogger('canvaslite.worker')
 
@@ -88,8 +87,7 @@ class Control(bootsteps.StartStopStep):
             ignore_errors(c.connection, consumer.cancel)
             ignore_errors(c.connection, self.node.channel.close)
 
-    def terminate(self, c: Any) -> None:
-        self.stop(c)
+    terminate: Any = stop
 
 
 class Tasks(bootsteps.StartStopStep):
@@ -101,11 +99,11 @@ class Tasks(bootsteps.StartStopStep):
         channel = c.connection.default_channel
         queues = list(c.app.amqp.queues.consume_from.values())
         c.qos_global = self._is_qos_global(c, queues)
-        c.receipts = make_receipts(channel)
+        raw = hasattr(channel, 'consume_raw')
+        c.receipts = RawReceipts(channel) if raw else MessageReceipts()
         c.intake = Intake(c, c.receipts, c.prefetch, c.returns)
-        kind = RawSubscription if is_raw_channel(channel) else MessageSubscription
-        subscription = kind(channel, queues, c.intake)
-        c.prefetch.update(lambda count: channel.basic_qos(0, count, c.qos_global))
+        subscription = (RawSubscription if raw else Subscription)(channel, queues, c.intake)
+        c.prefetch.update(c.tell_prefetch)
         c.binding.attach()
         subscription.consume()
         c.task_consumer = subscription
@@ -121,8 +119,7 @@ class Tasks(bootsteps.StartStopStep):
     def stop(self, c: Any) -> None:
         c.task_consumer = None
 
-    def terminate(self, c: Any) -> None:
-        self.stop(c)
+    terminate: Any = stop
 
     def info(self, c: Any) -> dict[str, Any]:
         return {'prefetch_count': c.prefetch.value}
@@ -135,7 +132,7 @@ class EventLoop(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         c.on_ready()
-        shutdown, turn = c.shutdown_request, c.turn
+        shutdown, turn = c.shutdown_request, c.hub.run_once
         while shutdown.warm is None and shutdown.cold is None:
             turn()
         shutdown.check()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from kombu.asynchronous import Hub as KombuHub
 from kombu.asynchronous import set_event_loop
 from kombu.utils.imports import symbol_by_name
 
-from canvaslite import bootsteps, signals
-from canvaslite.execution.entry import Executor
-from canvaslite.result.blocking import set_task_join_will_block
-from canvaslite.utils.process import set_process_title
-
-__all__ = ('Consumer', 'Hub', 'Pool')
+from canvaslite import bootsteps
+from canvaslite.pools.base import Preparation
 
 #: Seconds that idle processes have to end by themselves.
 STOP_TIMEOUT = 10.0
@@ -37,33 +32,7 @@ class Hub(bootsteps.StartStopStep):
         w.bell.unregister(w.hub)
         w.hub.close()
 
-    def terminate(self, w: Any) -> None:
-        self.stop(w)
-
-
-class Preparation:
-    """What makes a process or thread of a pool ready to run tasks."""
-
-    def __init__(self, app: Any, hostname: str, pool_cls: Any) -> None:
-        self.app = app
-        self.hostname = hostname
-        self.in_processes = bool(pool_cls.can_interrupt)
-        #: Threads share the process in which they are; nothing is announced of them.
-        self.announces = self.in_processes or pool_cls.name == 'solo'
-
-    def enter(self, index: int) -> Executor:
-        if self.in_processes:
-            set_process_title(f'[canvaslite: {self.hostname}:ForkPoolWorker-{index + 1}]')
-        set_task_join_will_block(True, here=not self.in_processes)
-        executor = Executor(self.app, self.hostname)
-        if self.announces:
-            signals.worker_process_init.send(sender=self.hostname)
-        return executor
-
-    def leave(self, exitcode: int) -> None:
-        set_task_join_will_block(False, here=not self.in_processes)
-        if self.in_processes:
-            signals.worker_process_shutdown.send(sender=self.hostname, pid=os.getpid(), exitcode=exitcode)
+    terminate: Any = stop
 
 
 class Pool(bootsteps.StartStopStep):

@@ -15,10 +15,10 @@ import pytest
 from kombu.asynchronous import Hub
 
 from canvaslite.utils.nodenames import default_nodename
+from canvaslite.worker.connection import Prefetch
 from canvaslite.worker.intake import parse_time
 from canvaslite.worker.pidfile import Pidfile, PidfileTaken
 from canvaslite.worker.policies import Bucket, Policies, parse_rate
-from canvaslite.worker.prefetch import Prefetch
 from canvaslite.worker.state import LimitedSet, is_stamp_revoked
 
 

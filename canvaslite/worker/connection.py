@@ -1,10 +1,11 @@
-"""`Recovery`: getting a connection to the broker, and getting another when it is lost.
+"""The worker's connection: getting one, and another when it is lost; reading from it; how much may come over it.
 
 While there is none the loop goes on: children report, time limits are kept, and the worker can be stopped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import time
@@ -13,14 +14,18 @@ from typing import Any
 
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
 
-__all__ = ('Recovery',)
-
 logger = logging.getLogger('canvaslite.worker')
 
 #: Seconds before the second try, by how much more before each further one, and at most.
 INTERVAL_START, INTERVAL_STEP, INTERVAL_MAX = 2.0, 2.0, 30.0
 #: Losing the connection as often within this many seconds means that something is wrong: wait a moment.
 FREQUENT, PERIOD, PAUSE = 5, 1.0, 1.0
+#: Seconds between two looks for messages of a transport that cannot wait for them: busy, and at most.
+BUSY_INTERVAL, IDLE_INTERVAL = 0.001, 0.05
+#: Messages taken in one look.
+_PER_LOOK = 100
+#: The largest prefetch count that AMQP can say; 0 says that there is no limit.
+_LARGEST = 65535
 
 
 class Recovery:
@@ -102,6 +107,112 @@ class Recovery:
         if len(self._losses) > FREQUENT:
             logger.critical('consumer: The connection was lost %s times within %s seconds.', len(self._losses), PERIOD)
             self.wait(PAUSE)
+
+
+class Binding:
+    """Has the loop read from `connection`.
+
+    Transports that the loop can wait for are registered with it, as kombu means it. The others (``filesystem``,
+    ``memory``, …) are asked again and again: often while messages come, every `IDLE_INTERVAL` seconds otherwise.
+    """
+
+    def __init__(self, hub: Any, connection: Any, heartbeat_rate: float) -> None:
+        self.hub = hub
+        self.connection = connection
+        self.rate = heartbeat_rate
+        self.waits = bool(connection.transport.implements.asynchronous)
+        self._interval = BUSY_INTERVAL
+        self._timers: list[Any] = []
+        self._ticks: set[Any] = set()
+
+    def attach(self) -> None:
+        """Start reading and, where the connection has them, heartbeats."""
+        hub = self.hub
+        if self.waits:
+            # Transports put things of their own on the loop; what is new afterwards is theirs.
+            timers, ticks = {id(entry.entry) for entry in hub.timer._queue}, set(hub.on_tick)
+            self.connection.register_with_event_loop(hub)
+            self._timers = [entry.entry for entry in hub.timer._queue if id(entry.entry) not in timers]
+            self._ticks = hub.on_tick - ticks
+        else:
+            self._schedule_look()
+        interval = self.connection.get_heartbeat_interval()
+        if interval and self.connection.supports_heartbeats:
+            self._timers.append(hub.call_repeatedly(interval / self.rate, self.connection.heartbeat_check, self.rate))
+
+    def detach(self) -> None:
+        """Take everything off the loop that `attach` put there."""
+        hub = self.hub
+        transport = self.connection.transport
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        hub.on_tick -= self._ticks
+        for fd, registered in list(hub.readers.items()):
+            if registered is not None and getattr(registered[0], '__self__', None) is transport:
+                hub.remove(fd)
+        inner = self.connection._connection
+        if self.waits and inner is not None and hasattr(transport, 'unregister_from_event_loop'):
+            with contextlib.suppress(Exception):  # it is broken: that is why we are here
+                transport.unregister_from_event_loop(inner, hub)
+
+    def _schedule_look(self) -> None:
+        self._timers = [self.hub.call_later(self._interval, self._look)]
+
+    def _look(self) -> None:
+        self._interval = BUSY_INTERVAL if self.look() else min(self._interval * 2, IDLE_INTERVAL)
+        self._schedule_look()
+
+    def look(self) -> int:
+        """Take what messages there are; the number of events. Raises the transport's errors."""
+        for taken in range(_PER_LOOK):
+            try:
+                self.connection.drain_events(timeout=0)
+            except TimeoutError:
+                return taken
+        return _PER_LOOK
+
+
+class Prefetch:
+    """A count that is told to the broker at most once per turn of the loop.
+
+    Messages that wait for their ETA do not count: each makes room for another. 0 means no limit, and stays so.
+    `limit` bounds what is added for them (`worker_eta_task_limit`).
+    """
+
+    def __init__(self, initial: int, limit: int | None = None) -> None:
+        self.base = initial
+        self.extra = 0
+        self.limit = limit
+        self.told: int | None = None
+
+    @property
+    def value(self) -> int:
+        """The count as it should be."""
+        if not self.base:
+            return 0
+        value = self.base + self.extra
+        if self.limit is not None:
+            value = max(min(value, self.limit), self.base)
+        return value if value <= _LARGEST else 0
+
+    def increment(self, n: int = 1) -> None:
+        self.extra += n
+
+    def decrement(self, n: int = 1) -> None:
+        self.extra = max(self.extra - n, 0)
+
+    def forget(self) -> None:
+        """The messages are gone with the connection, and the broker knows nothing of the count any more."""
+        self.extra = 0
+        self.told = None
+
+    def update(self, tell: Any) -> None:
+        """Call `tell(count)` when the broker was told another one."""
+        value = self.value
+        if value != self.told:
+            self.told = value
+            tell(value)
 
 
 def _reason(exc: BaseException) -> str:
