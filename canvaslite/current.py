@@ -157,6 +157,7 @@ current_task: Any = Proxy(get_current_task)
 #: Tells this machine's processes from those of others, in `make_oid`.
 _NODE = uuid.uuid4().int
 
+
 def make_oid(entity: Any, threads: bool = True) -> str:
     """A UUID that is this process's (and thread's) own for `entity`, and the same whenever it is asked for."""
     name = f'{_NODE:x}-{os.getpid():x}-{threading.get_ident() if threads else 0:x}-{id(entity):x}'

@@ -1,26 +1,4 @@
-"""Every exception and warning of canvaslite.
-
-::
-
-    Exception
-    ├── CeleryError                     base of what canvaslite raises on purpose
-    │   ├── TaskPredicate               raised by a task to choose its outcome
-    │   │   ├── Retry                   run again later
-    │   │   ├── Ignore                  leave no state behind
-    │   │   └── Reject                  hand the message back to the broker
-    │   ├── TaskError
-    │   │   ├── QueueNotFound, NotRegistered (also KeyError), AlreadyRegistered
-    │   │   ├── IncompleteStream, TimeoutError, MaxRetriesExceededError
-    │   │   └── TaskRevokedError, InvalidTaskError, ChordError
-    │   ├── ImproperlyConfigured        a setting is wrong; the message names it
-    │   └── SecurityError
-    ├── BackendError
-    │   ├── BackendGetMetaError
-    │   └── BackendStoreError
-    └── WorkerLostError, TimeLimitExceeded, SoftTimeLimitExceeded, Terminated   (billiard's)
-    SystemExit
-    ├── WorkerTerminate                 stop at once
-    └── WorkerShutdown                  stop when running tasks have ended
+"""Every exception and warning of canvaslite; those of a lost or killed process are billiard's.
 
 The names are Celery's, so that ``except`` clauses keep their meaning after a migration.
 """

@@ -17,7 +17,7 @@ from canvaslite import current, signals
 from canvaslite.app import declare, sources
 from canvaslite.app.builtins import add_builtin_tasks
 from canvaslite.app.declare import TaskRegistry
-from canvaslite.app.discovery import Discovery
+from canvaslite.app.discovery import discover
 from canvaslite.app.services import Services
 from canvaslite.app.settings import Settings
 from canvaslite.exceptions import ImproperlyConfigured
@@ -32,22 +32,12 @@ from canvaslite.version import __version__
 class Celery(Services):
     """An application: its tasks, its configuration, and the way to its broker and result store.
 
-    Args:
-        main: Name that stands for ``__main__`` in the names of tasks declared in a script.
-        broker: URL of the broker (`broker_url`).
-        backend: URL or class of the result store (`result_backend`).
-        include: Modules that a worker imports.
-        changes: Settings.
-        config_source: As for `config_from_object`.
-        namespace: As for `config_from_object`.
-        set_as_current: Make it this thread's current app.
-        autofinalize: Whether the tasks may be used before `finalize` was called.
-        tasks: A registry of tasks, or a mapping to make one from.
-        task_cls: Base class of tasks, or its name.
-        strict_typing: Whether arguments are checked against a task's signature before it is sent.
-        settings: More settings, by name.
-
-    `loader` and `fixups` are accepted for compatibility and change nothing.
+    `main` stands for ``__main__`` in the names of tasks declared in a script. `broker`, `backend`, `include`, `changes`
+    (a mapping) and whatever else is given by name are settings; `config_source` and `namespace` are as for
+    `config_from_object`. `set_as_current` makes it this thread's current app; without `autofinalize` its tasks may not
+    be used before `finalize`. `tasks` is a registry, or a mapping to make one from, `task_cls` the base class of tasks.
+    With `strict_typing` arguments are checked against a task's signature before it is sent. `loader` and `fixups` are
+    accepted for compatibility and change nothing.
     """
 
     main: str | None = None
@@ -283,7 +273,7 @@ class Celery(Services):
 
         Done when a worker imports its modules; at once with `force`.
         """
-        discovery = Discovery(packages, related_name)
+        discovery = partial(discover, packages, related_name)
         if force:
             return discovery()
         signals.import_modules.connect(discovery, sender=self, weak=False)

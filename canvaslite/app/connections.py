@@ -38,16 +38,12 @@ class Connections:
         """A connection that is established when it is first used; what is not given is taken from the settings."""
         conf = self.app.conf
         return self.app.amqp.Connection(
-            url, userid or conf.broker_user, password or conf.broker_password,
-            virtual_host or conf.broker_vhost, port or conf.broker_port,
-            transport=transport or conf.broker_transport, heartbeat=heartbeat,
-            ssl=conf.broker_use_ssl if ssl is None else ssl,
-            login_method=login_method or conf.broker_login_method,
+            url, userid or conf.broker_user, password or conf.broker_password, virtual_host or conf.broker_vhost,
+            port or conf.broker_port, transport=transport or conf.broker_transport, heartbeat=heartbeat,
+            ssl=conf.broker_use_ssl if ssl is None else ssl, login_method=login_method or conf.broker_login_method,
             failover_strategy=failover_strategy or conf.broker_failover_strategy,
             transport_options={**conf.broker_transport_options, **(transport_options or {})},
-            connect_timeout=conf.broker_connection_timeout if connect_timeout is None else connect_timeout,
-            **options,
-        )
+            connect_timeout=conf.broker_connection_timeout if connect_timeout is None else connect_timeout, **options)
 
     @property
     def pool(self) -> Any:

@@ -111,15 +111,7 @@ def _find_related_module(package: str, related_name: str | None) -> ModuleType |
     return _import_if_there(f'{package}.{related_name}')
 
 
-class Discovery:
-    """A discovery that waits until the worker imports its modules."""
-
-    __slots__ = ('packages', 'related_name')
-
-    def __init__(self, packages: Iterable[str] | Callable[[], Iterable[str]] | None, related_name: str | None) -> None:
-        self.packages = packages
-        self.related_name = related_name
-
-    def __call__(self, **_: Any) -> list[ModuleType]:
-        packages = self.packages() if callable(self.packages) else self.packages
-        return autodiscover_tasks(packages or (), self.related_name)
+def discover(packages: Iterable[str] | Callable[[], Iterable[str]] | None, related_name: str | None,
+             **_: Any) -> list[ModuleType]:
+    """As `autodiscover_tasks`, of packages that may be named by a function: a receiver of ``import_modules``."""
+    return autodiscover_tasks((packages() if callable(packages) else packages) or (), related_name)

@@ -67,7 +67,6 @@ class LineLogger(io.TextIOBase):
         return len(text)
 
 
-
 def level_number(level: int | str | None) -> int:
     """The number of a level given by number or by name in any case; raises `ValueError` where there is none."""
     number = logging.getLevelName(level.upper()) if isinstance(level, str) else level

@@ -11,26 +11,18 @@ from canvaslite.utils.callers import user_stacklevel
 
 #: How the upper-case names of Celery 3 begin, and what may stand there now.
 _OLD_BEGINNINGS = (
-    ('CELERYBEAT_', ('beat_',)),
-    ('CELERYD_', ('worker_', '', 'task_')),
-    ('CELERY_', ('task_', '', 'worker_')),
+    ('CELERYBEAT_', ('beat_',)), ('CELERYD_', ('worker_', '', 'task_')), ('CELERY_', ('task_', '', 'worker_')),
     ('BROKER_', ('broker_',)), ('CONTROL_', ('control_',)), ('DATABASE_', ('database_',)),
 )
 #: Old names that follow no rule.
 _OLD_EXCEPTIONS = {
-    'CELERY_EAGER_PROPAGATES_EXCEPTIONS': 'task_eager_propagates',
-    'CELERY_MAX_CACHED_RESULTS': 'result_cache_max',
-    'CELERY_MESSAGE_COMPRESSION': 'task_compression',
-    'CELERY_RESULT_DBURI': 'database_url',
+    'CELERY_EAGER_PROPAGATES_EXCEPTIONS': 'task_eager_propagates', 'CELERY_MAX_CACHED_RESULTS': 'result_cache_max',
+    'CELERY_MESSAGE_COMPRESSION': 'task_compression', 'CELERY_RESULT_DBURI': 'database_url',
     'CELERY_RESULT_DB_SHORT_LIVED_SESSIONS': 'database_short_lived_sessions',
-    'CELERY_RESULT_DB_TABLENAMES': 'database_table_names',
-    'CELERY_RESULT_DB_TABLE_NAMES': 'database_table_names',
-    'CELERY_RESULT_ENGINE_OPTIONS': 'database_engine_options',
-    'CELERY_SEND_EVENTS': 'worker_send_task_events',
-    'CELERY_SEND_TASK_SENT_EVENT': 'task_send_sent_event',
-    'CELERY_TASK_RESULT_EXPIRES': 'result_expires',
-    'ENABLE_UTC': 'enable_utc',
-    'RESULT_ACCEPT_CONTENT': 'result_accept_content',
+    'CELERY_RESULT_DB_TABLENAMES': 'database_table_names', 'CELERY_RESULT_DB_TABLE_NAMES': 'database_table_names',
+    'CELERY_RESULT_ENGINE_OPTIONS': 'database_engine_options', 'CELERY_SEND_EVENTS': 'worker_send_task_events',
+    'CELERY_SEND_TASK_SENT_EVENT': 'task_send_sent_event', 'CELERY_TASK_RESULT_EXPIRES': 'result_expires',
+    'ENABLE_UTC': 'enable_utc', 'RESULT_ACCEPT_CONTENT': 'result_accept_content',
 }
 
 _warned: set[str] = set()

@@ -253,12 +253,8 @@ class Settings(MutableMapping[str, Any]):
 
 
 #: Environment variables that are stronger than any setting, as in Celery.
-_ENVIRONMENT = {
-    'CELERY_BROKER_URL': 'broker_url',
-    'CELERY_BROKER_READ_URL': 'broker_read_url',
-    'CELERY_BROKER_WRITE_URL': 'broker_write_url',
-    'CELERY_RESULT_BACKEND': 'result_backend',
-}
+_ENVIRONMENT = {f'CELERY_{name.upper()}': name
+                for name in ('broker_url', 'broker_read_url', 'broker_write_url', 'result_backend')}
 #: Settings whose default is another setting's value.
 _FOLLOWING = {
     'broker_url': 'broker_host', 'broker_read_url': 'broker_url', 'broker_write_url': 'broker_url',

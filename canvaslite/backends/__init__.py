@@ -20,15 +20,10 @@ __all__ = ('BACKEND_ALIASES', 'by_name', 'by_url')
 
 #: Scheme of a ``result_backend`` URL (or its whole value, where there is no ``://``): the class of the store.
 BACKEND_ALIASES = {
-    'redis': 'canvaslite.backends.redis:RedisBackend',
-    'rediss': 'canvaslite.backends.redis:RedisBackend',
-    'socket': 'canvaslite.backends.redis:RedisBackend',
-    'sentinel': 'canvaslite.backends.redis:SentinelBackend',
-    'db': 'canvaslite.backends.database:DatabaseBackend',
-    'database': 'canvaslite.backends.database:DatabaseBackend',
-    'rpc': 'canvaslite.backends.rpc:RPCBackend',
-    'cache': 'canvaslite.backends.cache:CacheBackend',
-    'memory': 'canvaslite.backends.cache:CacheBackend',
+    **dict.fromkeys(('redis', 'rediss', 'socket'), 'canvaslite.backends.redis:RedisBackend'),
+    'sentinel': 'canvaslite.backends.redis:SentinelBackend', 'rpc': 'canvaslite.backends.rpc:RPCBackend',
+    **dict.fromkeys(('db', 'database'), 'canvaslite.backends.database:DatabaseBackend'),
+    **dict.fromkeys(('cache', 'memory'), 'canvaslite.backends.cache:CacheBackend'),
     'file': 'canvaslite.backends.filesystem:FilesystemBackend',
     'disabled': 'canvaslite.backends.disabled:DisabledBackend',
 }

@@ -109,7 +109,10 @@ class ResultCodec:
                 raise EncodeError(str(exc)) from exc
         else:
             payload = dumps(data, serializer=self.serializer)[2]
-        return _compress_payload(payload, self.compression) if self.compression else payload
+        if not self.compression:
+            return payload
+        body, content_type = compress(payload, self.compression)
+        return b''.join((COMPRESSED_PAYLOAD_MAGIC, content_type.encode(), b'\x00', body))
 
     def decode(self, payload: Any) -> Any:
         """What `encode` was given. Raises kombu's `DecodeError` or `ContentDisallowed`."""
@@ -258,11 +261,6 @@ def _survives_pickle(value: Any) -> bool:
     except Exception:  # anything may be raised by the reduction code of a user's class
         return False
     return True
-
-
-def _compress_payload(payload: Any, compression: str) -> bytes:
-    body, content_type = compress(payload, compression)
-    return b''.join((COMPRESSED_PAYLOAD_MAGIC, content_type.encode(), b'\x00', body))
 
 
 def _decompress_payload(payload: Any) -> Any:

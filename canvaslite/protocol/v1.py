@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from canvaslite import wire
-from canvaslite.exceptions import InvalidTaskError
+from canvaslite.protocol import v2
 from canvaslite.protocol.envelope import Envelope
 from canvaslite.utils.saferepr import represent_args, represent_kwargs
 
@@ -32,29 +32,12 @@ def decode(headers: Mapping[str, Any], properties: Mapping[str, Any], payload: M
     A message with both (a body as above and protocol 2 headers) is read with the headers first.
     Raises `InvalidTaskError` when the message does not follow the protocol.
     """
-    said = {**payload, **headers}
-    task_id, name = said.get('id'), said.get('task')
-    if not isinstance(task_id, str) or not isinstance(name, str):
-        raise InvalidTaskError("The body of a task message must have 'id' and 'task' as text; it has "
-                               f'id={task_id!r}, task={name!r}.')
-    args, kwargs = payload.get('args', ()), payload.get('kwargs', {})
-    if not isinstance(args, (list, tuple)):
-        raise InvalidTaskError(f'Positional arguments must be a list, not a {type(args).__name__}.')
-    if not isinstance(kwargs, Mapping):
-        raise InvalidTaskError(f'Keyword arguments must be a mapping, not a {type(kwargs).__name__}.')
-    limits = said.get('timelimit')
-    return Envelope(
-        id=task_id, task=name, args=args, kwargs=kwargs,
-        eta=said.get('eta'), expires=said.get('expires'),
-        timelimit=(limits[0], limits[1]) if isinstance(limits, (list, tuple)) and len(limits) == 2 else (None, None),
-        lang=said.get('lang') or wire.LANG, shadow=said.get('shadow'),
-        group=said.get('group') or payload.get('taskset'), group_index=said.get('group_index'),
-        retries=said.get('retries') or 0, root_id=said.get('root_id'), parent_id=said.get('parent_id'),
-        argsrepr=said.get('argsrepr') or represent_args(args, _REPR_SIZE),
-        kwargsrepr=said.get('kwargsrepr') or represent_kwargs(kwargs, _REPR_SIZE),
-        origin=said.get('origin'), ignore_result=bool(said.get('ignore_result')),
-        callbacks=payload.get('callbacks'), errbacks=payload.get('errbacks'), chord=payload.get('chord'),
+    canvas = {name: payload.get(name) for name in ('callbacks', 'errbacks', 'chord')}
+    body = (payload.get('args', ()), payload.get('kwargs', {}), canvas)
+    env = v2.decode({**payload, **headers}, properties, body)
+    return env._replace(
+        lang=env.lang or wire.LANG, group=env.group or payload.get('taskset'),
+        argsrepr=env.argsrepr or represent_args(env.args, _REPR_SIZE),
+        kwargsrepr=env.kwargsrepr or represent_kwargs(env.kwargs, _REPR_SIZE),
         headers={key: value for key, value in headers.items() if key not in _KNOWN} or None,
-        correlation_id=properties.get('correlation_id'), reply_to=properties.get('reply_to'),
-        utc=bool(payload.get('utc', True)),
-    )
+        utc=bool(payload.get('utc', True)))

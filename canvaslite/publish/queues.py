@@ -111,6 +111,7 @@ class Queues(dict[str, Any]):
         for name in _names(exclude or ()):
             aliased = self.aliases.get(name)
             self.consume_from.pop(name if aliased is None else aliased.name, None)
+
     def format(self, indent: int = 0, indent_first: bool = True) -> str:
         """The queues consumed from, one per line."""
         lines = [f'.> {name:<16} exchange={queue.exchange.name}({queue.exchange.type}) key={queue.routing_key}'

@@ -73,14 +73,11 @@ class Router:
         expanded = _as_options(route)
         queue = expanded.pop('queue', None)
         if queue:
-            expanded['queue'] = queue if isinstance(queue, Queue) else self._find_queue(queue)
+            try:
+                expanded['queue'] = queue if isinstance(queue, Queue) else self.queues[queue]
+            except KeyError:
+                raise QueueNotFound(f'Queue {queue!r} missing from task_queues') from None
         return expanded
-
-    def _find_queue(self, name: str) -> Any:
-        try:
-            return self.queues[name]
-        except KeyError:
-            raise QueueNotFound(f'Queue {name!r} missing from task_queues') from None
 
     def lookup_route(self, name: str, args: Any = None, kwargs: Any = None, options: Any = None,
                      task_type: Any = None) -> Any:
@@ -88,7 +85,10 @@ class Router:
         for place, router in enumerate(self.routes):
             if isinstance(router, str):  # imported when it is asked first
                 router = self.routes[place] = expand_router_string(router)
-            route = _ask(router, name, args, kwargs, options, task_type)
+            if hasattr(router, 'route_for_task'):  # the old style
+                route = router.route_for_task(name, args, kwargs)
+            else:
+                route = router(name, args, kwargs, options, task=task_type)
             if route is not None:
                 return route
         return None
@@ -106,12 +106,6 @@ def prepare(routes: Any) -> list[Any]:
         return []
     several = routes if isinstance(routes, (list, tuple)) else (routes,)
     return [MapRoute(route) if isinstance(route, (Mapping, list, tuple)) else route for route in several]
-
-
-def _ask(router: Any, name: str, args: Any, kwargs: Any, options: Any, task: Any) -> Any:
-    if hasattr(router, 'route_for_task'):  # the old style
-        return router.route_for_task(name, args, kwargs)
-    return router(name, args, kwargs, options, task=task)
 
 
 def _as_options(route: Any) -> Options:

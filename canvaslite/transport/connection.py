@@ -8,10 +8,8 @@ from kombu.connection import Connection
 from kombu.utils.imports import symbol_by_name
 
 #: Our transport for each of kombu's. By name: py-amqp is loaded when it is first used.
-_FAST = {
-    'kombu.transport.pyamqp.Transport': 'canvaslite.transport.amqp:Transport',
-    'kombu.transport.pyamqp.SSLTransport': 'canvaslite.transport.amqp:SSLTransport',
-}
+_FAST = {f'kombu.transport.pyamqp.{name}': f'canvaslite.transport.amqp:{name}'
+         for name in ('Transport', 'SSLTransport')}
 
 
 class BrokerConnection(Connection):  # type: ignore[misc]

@@ -17,25 +17,20 @@ _unpack_u64 = struct.Struct('>Q').unpack_from
 
 #: Name, flag and form of every property, in the order in which AMQP writes them.
 _TEXT, _TABLE, _OCTET, _MOMENT = range(4)
-_PROPERTIES = (
-    ('content_type', 0x8000, _TEXT), ('content_encoding', 0x4000, _TEXT), ('headers', 0x2000, _TABLE),
-    ('delivery_mode', 0x1000, _OCTET), ('priority', 0x0800, _OCTET), ('correlation_id', 0x0400, _TEXT),
-    ('reply_to', 0x0200, _TEXT), ('expiration', 0x0100, _TEXT), ('message_id', 0x0080, _TEXT),
-    ('timestamp', 0x0040, _MOMENT), ('type', 0x0020, _TEXT), ('user_id', 0x0010, _TEXT), ('app_id', 0x0008, _TEXT),
-    ('cluster_id', 0x0004, _TEXT),
-)
-_NAMES = frozenset(name for name, _flag, _form in _PROPERTIES)
+_OTHER_FORMS = {'headers': _TABLE, 'delivery_mode': _OCTET, 'priority': _OCTET, 'timestamp': _MOMENT}
+_NAMES = ('content_type', 'content_encoding', 'headers', 'delivery_mode', 'priority', 'correlation_id', 'reply_to',
+          'expiration', 'message_id', 'timestamp', 'type', 'user_id', 'app_id', 'cluster_id')
+_PROPERTIES = tuple((name, 0x8000 >> place, _OTHER_FORMS.get(name, _TEXT)) for place, name in enumerate(_NAMES))
 
 
 def encode_properties(headers: bytes | Mapping[str, Any] | None = None, **properties: Any) -> bytes:
-    """The property list of a message.
+    """The property list of a message; properties have kombu's names, and one that is ``None`` is left out.
 
-    `headers` is a mapping or a table that `table.encode_table` has written. The other properties have
-    kombu's names; one that is ``None`` is left out. Raises `FrameSyntaxError` for what AMQP cannot say
-    and `TypeError` for a property it does not have.
+    `headers` is a mapping or a table that `table.encode_table` has written. Raises `FrameSyntaxError` for what AMQP
+    cannot say and `TypeError` for a property it does not have.
     """
-    if not properties.keys() <= _NAMES:
-        raise TypeError(f'AMQP has no such message property: {", ".join(sorted(properties.keys() - _NAMES))}')
+    if unknown := properties.keys() - _NAMES:
+        raise TypeError(f'AMQP has no such message property: {", ".join(sorted(unknown))}')
     properties['headers'] = headers
     flags, parts = 0, []
     for name, flag, form in _PROPERTIES:

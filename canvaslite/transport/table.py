@@ -76,24 +76,12 @@ def _write_text(value: str) -> bytes:
     return _pack_long_string(b'S', len(text)) + text
 
 
-def _write_bool(value: bool) -> bytes:
-    return b't\x01' if value else b't\x00'
-
-
 def _write_int(value: int) -> bytes:
     return _pack_int32(b'I', value) if -2147483647 <= value <= 2147483647 else _pack_int64(b'L', value)
 
 
-def _write_dict(value: dict[str, Any]) -> bytes:
-    return b'F' + encode_table(value)
-
-
 def _write_list(value: list[Any] | tuple[Any, ...]) -> bytes:
     return b'A' + join_entries([_WRITERS.get(type(member), _write_as_py_amqp)(member) for member in value])
-
-
-def _write_none(value: None) -> bytes:
-    return b'V'
 
 
 def _write_as_py_amqp(value: Any) -> bytes:
@@ -104,8 +92,8 @@ def _write_as_py_amqp(value: Any) -> bytes:
 
 
 _WRITERS: dict[type, Callable[[Any], bytes]] = {
-    str: _write_text, bool: _write_bool, int: _write_int, dict: _write_dict, list: _write_list, tuple: _write_list,
-    type(None): _write_none,
+    str: _write_text, bool: lambda value: b't\x01' if value else b't\x00', int: _write_int, list: _write_list,
+    tuple: _write_list, dict: lambda value: b'F' + encode_table(value), type(None): lambda value: b'V',
 }
 
 

@@ -58,16 +58,11 @@ class ResultTables:
         # The columns have the names of a `ChordHead`'s fields.
         self.join = sa.Table(
             join, self.metadata,
-            sa.Column('gid', Name, primary_key=True),
-            sa.Column('size', sa.Integer),
-            sa.Column('extra', sa.Integer, nullable=False),
-            sa.Column('state', sa.String(10), nullable=False),
-            sa.Column('token', sa.String(64)),
-            sa.Column('attempts', sa.Integer, nullable=False),
-            sa.Column('due', sa.Double, nullable=False),
-            sa.Column('deadline', sa.Double),
-            sa.Index(f'ix_{join}_due', 'state', 'due'),
-            schema=schema)
+            sa.Column('gid', Name, primary_key=True), sa.Column('size', sa.Integer),
+            sa.Column('extra', sa.Integer, nullable=False), sa.Column('state', sa.String(10), nullable=False),
+            sa.Column('token', sa.String(64)), sa.Column('attempts', sa.Integer, nullable=False),
+            sa.Column('due', sa.Double, nullable=False), sa.Column('deadline', sa.Double),
+            sa.Index(f'ix_{join}_due', 'state', 'due'), schema=schema)
         self.part = sa.Table(
             names.get('join_part') or prefix + JOIN_PART_TABLE, self.metadata,
             sa.Column('gid', Name, primary_key=True),

@@ -71,8 +71,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         given = {'host': host, 'port': port, 'db': db, 'password': password}
         self.connparams.update((name, value) for name, value in given.items() if value is not None)
         if self.compression and self.connparams.get('decode_responses'):
-            warnings.warn('decode_responses is set for Redis: result_compression is ignored', UserWarning,
-                          stacklevel=2)
+            warnings.warn('decode_responses is set for Redis: result_compression is ignored', UserWarning, stacklevel=2)
             self.compression = None
         self.connection_errors = (*CONNECTION_ERRORS, *self._additional_errors())
         self.link = Link(self._make_pool)

@@ -28,15 +28,12 @@ _CERT_REQS: Mapping[Any, VerifyMode] = {
 def parameters_from_settings(conf: Any, max_connections: int | None, ssl_class: Any) -> dict[str, Any]:
     """The parameters that the ``redis_*`` settings name."""
     parameters: dict[str, Any] = {
-        'host': conf.get('redis_host') or 'localhost',
-        'port': conf.get('redis_port') or 6379,
-        'db': conf.get('redis_db') or 0,
-        'password': conf.get('redis_password'),
+        'host': conf.get('redis_host') or 'localhost', 'port': conf.get('redis_port') or 6379,
+        'db': conf.get('redis_db') or 0, 'password': conf.get('redis_password'),
         'max_connections': max_connections or conf.get('redis_max_connections'),
         'socket_timeout': float(conf.get('redis_socket_timeout') or 0) or None,
         'socket_connect_timeout': float(conf.get('redis_socket_connect_timeout') or 0) or None,
-        'retry_on_timeout': conf.get('redis_retry_on_timeout') or False,
-        'client_name': conf.get('redis_client_name'),
+        'retry_on_timeout': conf.get('redis_retry_on_timeout') or False, 'client_name': conf.get('redis_client_name'),
     }
     optional = {'username': 'redis_username', 'health_check_interval': 'redis_backend_health_check_interval',
                 'socket_keepalive': 'redis_socket_keepalive'}
