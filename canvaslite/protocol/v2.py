@@ -43,8 +43,8 @@ def decode(headers: Mapping[str, Any], properties: Mapping[str, Any], payload: A
     get = headers.get
     task_id, name = get('id'), get('task')
     if not isinstance(task_id, str) or not isinstance(name, str):
-        raise InvalidTaskError("A task message must have the headers 'id' and 'task' as text (protocol 1 has them in its "
-                               f'body); it has id={task_id!r}, task={name!r}.')
+        raise InvalidTaskError("A task message must have the headers 'id' and 'task' as text (in protocol 1 they are "
+                               f'in the body); it has id={task_id!r}, task={name!r}.')
     limits = get('timelimit')
     after = embed.get
     # By position, because this is done for every message and keywords double its cost.
