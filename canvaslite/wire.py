@@ -32,6 +32,8 @@ CHORD = 'celery.chord'
 # --- queues and exchanges --------------------------------------------------------
 #: Exchange of the queues that belong to one worker each (`worker_direct`), and what follows its name in theirs.
 WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX = 'C.dq2', '.dq2'
+#: What precedes a chord's id in the name of the queue that holds its parts, with results by rpc.
+CHORD_QUEUE_PREFIX = 'canvaslite-chord-'
 
 # --- result store ------------------------------------------------------------------
 TASK_KEY_PREFIX = 'celery-task-meta-'

@@ -21,7 +21,12 @@ def send_replacement(task: Any, sig: Any) -> Any:
         raise ImproperlyConfigured('Cannot replace with an empty chain')
     sig = with_one_result(task.app, sig)
     inherit_links(sig, request)
-    sig.freeze(request.id)
+    # Who waits for the current run gets the results of what takes its place.
+    own, task.app._local.oid = task.app.thread_oid, request.reply_to or task.app.thread_oid
+    try:
+        sig.freeze(request.id)
+    finally:
+        task.app._local.oid = own
     nesting = (request.replaced_task_nesting or 0) + 1
     sig.set(chord=request.chord, group_id=request.group, group_index=request.group_index, root_id=request.root_id,
             replaced_task_nesting=nesting)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from kombu.exceptions import OperationalError
@@ -101,6 +102,10 @@ class ChordJoin(ABC):
     def renew(self, claim: Claim, seconds: float) -> bool:
         """Hold the claim for `seconds` from now. False if somebody else has it: stop."""
 
+    def sending(self, claim: Claim) -> AbstractContextManager[Any]:
+        """Within ``with`` the body is sent: by the producer that it gives, if it is not None."""
+        return nullcontext()
+
     @abstractmethod
     def release(self, claim: Claim) -> None:
         """Give the claim back: the body could not be sent. The next copy of a part claims it again."""
@@ -167,7 +172,8 @@ def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, c
         return
     if error is None:
         try:
-            body.delay(values)
+            with join.sending(claim) as producer:
+                body.apply_async((values,), **({} if producer is None else {'producer': producer}))
         except Exception as exc:
             error = _unless_outage(backend, claim, 'Callback error', exc)
     if error is not None:

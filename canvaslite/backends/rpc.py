@@ -1,7 +1,7 @@
 """Results as messages: each process that sends tasks has a queue, and the results of its tasks come back to it there.
 
-Only the process that sent a task can read its result. Nothing is kept after it was read, so that a chord's parts cannot
-be counted: chords are refused.
+Only the process that sent a task can read its result, and nothing is kept after it was read. A chord's parts are kept
+in a queue of the chord's own (`queuejoin`), which takes RabbitMQ; on other brokers chords are refused.
 """
 
 from __future__ import annotations
@@ -11,24 +11,30 @@ import select
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NoReturn
 
 import kombu
 from kombu.utils.functional import LRUCache
 
 from canvaslite import exceptions, states
+from canvaslite.backends import chords
 from canvaslite.backends.base import AsyncBackendMixin, Backend, BaseResultConsumer
 from canvaslite.backends.codec import Meta
+from canvaslite.backends.queuejoin import QueueJoin
 from canvaslite.backends.waiting import _Wait
 from canvaslite.current import get_current_task
+from canvaslite.result import GroupResult
+from canvaslite.transport.amqp import Transport
 from canvaslite.transport.connection import close_inherited
 
 __all__ = ('RPCBackend',)
 
 logger = logging.getLogger('canvaslite.backends.rpc')
 
-NO_CHORDS = ('The "rpc" result backend does not support chords! A group chained with a task is a chord too, because it '
-             'must wait for the group. Result backends that support chords: redis, db+sqlite, db+postgresql, file')
+NO_CHORDS = ('The "rpc" result backend supports chords only on RabbitMQ (amqp://)! A group chained with a task is a '
+             'chord too, because it must wait for the group. Result backends that support chords on every broker: '
+             'redis, db+sqlite, db+postgresql, file')
 
 #: Results that nobody has asked for yet are kept, the newest of them.
 RESULTS_KEPT = 16384
@@ -157,6 +163,7 @@ class RPCBackend(AsyncBackendMixin, Backend):
     supports_native_join = True
 
     result_consumer: ReplyConsumer
+    join: QueueJoin
 
     def __init__(self, app: Any, persistent: bool | None = None, auto_delete: bool = True, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
@@ -167,11 +174,13 @@ class RPCBackend(AsyncBackendMixin, Backend):
         #: The reply queues of this process's threads.
         self.declared: set[str] = set()
         self.result_consumer = ReplyConsumer(self)
+        self.join = QueueJoin(self, self.prepare_expires(app.conf.get('result_chord_expires')))
 
     def on_after_fork(self) -> None:
         """Begin anew in a child: the queues, the connection and the results are its parent's."""
         self.declared.clear()
         self.received = LRUCache(limit=RESULTS_KEPT)
+        self.join.forget()
         super().on_after_fork()
 
     def reply_queue(self, name: str) -> kombu.Queue:
@@ -236,11 +245,38 @@ class RPCBackend(AsyncBackendMixin, Backend):
     def _forget(self, task_id: str) -> None:
         self.received.pop(task_id, None)
 
-    # -- what messages cannot do -----------------------------------------------------------------------------------
+    # -- chords -------------------------------------------------------------------------------------------------------
 
-    def ensure_chords_allowed(self) -> NoReturn:
-        """Raise `NotImplementedError`, as Celery's."""
-        raise NotImplementedError(NO_CHORDS)
+    @cached_property
+    def _on_rabbitmq(self) -> bool:
+        return issubclass(self.app.connection_for_write().get_transport_cls(), Transport)
+
+    def ensure_chords_allowed(self) -> None:
+        """Raise `NotImplementedError` where the broker is not RabbitMQ."""
+        if not self._on_rabbitmq:
+            raise NotImplementedError(NO_CHORDS)
+
+    def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, **kwargs: Any) -> None:
+        """Prepare the join: the shape of its header travels with the chord."""
+        self.ensure_chords_allowed()
+        group_id, results = header_result_args[:2]
+        nested = any(isinstance(result, GroupResult) for result in results)
+        shape = self.app.GroupResult(*header_result_args).as_stored_tuple() if nested else None
+        self.join.open(group_id, body.get('chord_size'), body, (), shape)
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+        """A header task ended: count it, and send the body if it was the last one."""
+        part = chords.part_of(self, request, state, result)
+        if part is None:
+            return
+        report = self.join.part(part, request.chord.get('chord_size'))
+        try:
+            chords.act_on_report(self, self.join, report, request.chord)
+        finally:
+            if report.claim is not None:
+                self.join.release(report.claim)  # whatever happened: no lease would end it
+
+    # -- what messages cannot do -----------------------------------------------------------------------------------
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError('The rpc result backend keeps nothing: groups cannot be saved or restored, nor '

@@ -25,8 +25,7 @@ from canvaslite.context import Context
 #: Stores by what they can do. `memory` is one process's own, `rpc` keeps nothing that was read.
 SHARED = ('redis', 'sqlite', 'postgresql', 'mysql', 'file')
 KEEPING = (*SHARED, 'memory')
-JOINING = KEEPING
-ALL = (*KEEPING, 'rpc')
+ALL = JOINING = (*KEEPING, 'rpc')
 #: Stores in which every process sees the same, by whatever means.
 CROSSING = (*SHARED, 'rpc')
 
@@ -88,14 +87,6 @@ def rpc_url() -> str:
     return 'rpc://'
 
 
-@pytest.fixture(scope='session')
-def rpc_broker_url(rabbitmq_proc: Any, rabbitmqctl: Callable[..., str]) -> str:
-    """URL of a vhost for all tests of rpc: results are told apart by their tasks' ids."""
-    rabbitmqctl('add_vhost', 'contract')
-    rabbitmqctl('set_permissions', '-p', 'contract', 'guest', '.*', '.*', '.*')
-    return f'amqp://guest:guest@127.0.0.1:{rabbitmq_proc.port}/contract'
-
-
 @pytest.fixture
 def folder_broker(tmp_path: Path) -> str:
     """URL of a broker that processes share without a server. Its folders are options of the transport."""
@@ -111,7 +102,7 @@ def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[
     def settings_of(name: str) -> dict[str, Any]:
         settings: dict[str, Any] = {'result_backend': request.getfixturevalue(f'{name}_url')}
         if name == 'rpc':
-            return {**settings, 'broker_url': request.getfixturevalue('rpc_broker_url')}
+            return {**settings, 'broker_url': request.getfixturevalue('broker_url')}
         folders = {'data_folder_in': f'{tmp_path}/messages', 'data_folder_out': f'{tmp_path}/messages',
                    'processed_folder': f'{tmp_path}/processed', 'control_folder': f'{tmp_path}/control'}
         return {**settings, 'broker_url': request.getfixturevalue('folder_broker'), 'broker_transport_options': folders}

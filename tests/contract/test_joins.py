@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import threading
 import uuid
 from collections import Counter
 
+import amqp
 import pytest
 
 from canvaslite import states
@@ -14,7 +16,7 @@ from canvaslite.backends.chords import BUSY, CLAIMED, DONE, RECORDED, Part
 from canvaslite.exceptions import ChordError
 from canvaslite.result import GroupResult
 
-from .conftest import JOINING, SHARED, on
+from .conftest import CROSSING, JOINING, KEEPING, on
 
 fork = multiprocessing.get_context('fork')
 
@@ -26,8 +28,9 @@ class Chord:
         self.app = app
         self.gid, self.body_id = str(uuid.uuid4()), str(uuid.uuid4())
         self.ids = [str(uuid.uuid4()) for _ in range(size)]
+        app.backend.on_task_call(None, self.body_id)
         self.body = app.signature({'task': 'body', 'args': [], 'kwargs': {}, 'subtask_type': None, 'immutable': False,
-                                   'options': {'task_id': self.body_id, **options}})
+                                   'options': {'task_id': self.body_id, 'reply_to': app.thread_oid, **options}})
 
     def open(self, size_known=True):
         results = [self.app.AsyncResult(task_id) for task_id in self.ids]
@@ -49,6 +52,11 @@ def messages(app):
         while (message := queue.get(no_ack=True)) is not None:
             found.append((message.headers['task'], message.headers['id'], message.decode()[0]))
     return found
+
+
+def reader(app, make_app):
+    """Another client of the store; with rpc only the sender may read."""
+    return app if app.store == 'rpc' else make_app()
 
 
 @on(JOINING)
@@ -143,7 +151,7 @@ def test_a_failed_part_fails_the_body_and_calls_its_errback_once(app, make_app, 
     app.backend.mark_as_done(chord.ids[2], 2, chord.request(2, request_of))
     app.backend.mark_as_failure(chord.ids[1], ValueError('again'), request=chord.request(1, request_of))
 
-    result = make_app().AsyncResult(chord.body_id)
+    result = reader(app, make_app).AsyncResult(chord.body_id)
     with pytest.raises(ChordError, match=rf"{chord.ids[1]} raised ValueError\('the second'\)"):
         result.get(timeout=5)
     assert [(task, args) for task, _, args in messages(app)] == [('errback', [chord.body_id])]
@@ -157,7 +165,7 @@ def test_a_revoked_part_fails_the_body(app, make_app, request_of):
     app.backend.mark_as_revoked(chord.ids[1], 'not needed', request=chord.request(1, request_of))
 
     with pytest.raises(ChordError, match=chord.ids[1]):
-        make_app().AsyncResult(chord.body_id).get(timeout=5)
+        reader(app, make_app).AsyncResult(chord.body_id).get(timeout=5)
     assert messages(app) == []
 
 
@@ -201,7 +209,7 @@ def test_chords_do_not_mix(app, request_of):
         key=str)
 
 
-@on(SHARED)
+@on(CROSSING)
 def test_a_forked_child_may_return_the_last_part(app, request_of):
     chord = Chord(app, 2).open()
     app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
@@ -214,15 +222,15 @@ def test_a_forked_child_may_return_the_last_part(app, request_of):
     assert messages(app) == [('body', chord.body_id, [[0, 1]])]
 
 
-@on(SHARED)
+@on(CROSSING)
 def test_processes_that_return_all_parts_twice_and_at_once_send_each_body_once(app, make_app, request_of):
     chords = [Chord(app, 5).open() for _ in range(12)]
-    parts = [(chord, place) for chord in chords for place in range(5)] * 2
+    parts = [(place, chord.request(place, request_of)) for chord in chords for place in range(5)] * 2
 
     def work(seed, share):
         random.Random(seed).shuffle(share)
-        for chord, place in share:
-            app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+        for place, request in share:
+            app.backend.mark_as_done(request.id, place, request)
 
     random.Random(7).shuffle(parts)
     workers = [fork.Process(target=work, args=(seed, parts[seed::4])) for seed in range(4)]
@@ -235,7 +243,7 @@ def test_processes_that_return_all_parts_twice_and_at_once_send_each_body_once(a
     sent = messages(app)
     assert Counter(task_id for _, task_id, _ in sent) == {chord.body_id: 1 for chord in chords}
     assert all(args == [[0, 1, 2, 3, 4]] for _, _, args in sent)
-    client = make_app()
+    client = reader(app, make_app)
     assert all(client.AsyncResult(task_id).get(timeout=5) == place
                for chord in chords for place, task_id in enumerate(chord.ids))
 
@@ -263,7 +271,7 @@ def test_the_claim_has_one_holder_until_it_is_given_back(app):
     assert not join.renew(second.claim, 10)
 
 
-@on(JOINING)
+@on(KEEPING)
 def test_a_claim_whose_lease_ended_is_anybody_s(app):
     join, chord = app.backend.join, Chord(app, 1).open()
     part = Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value')
@@ -294,7 +302,7 @@ def test_a_body_that_cannot_be_sent_leaves_the_chord_to_the_next_copy_of_a_part(
     assert messages(app) == [('body', chord.body_id, [['value']])]
 
 
-@on(tuple(name for name in JOINING if name != 'redis'))
+@on(tuple(name for name in KEEPING if name != 'redis'))
 def test_a_part_of_a_chord_that_was_opened_elsewhere_is_none_of_ours(app, request_of):
     chord = Chord(app, 1)
 
@@ -304,7 +312,7 @@ def test_a_part_of_a_chord_that_was_opened_elsewhere_is_none_of_ours(app, reques
     assert messages(app) == []
 
 
-@on(JOINING)
+@on(KEEPING)
 def test_a_group_in_the_header_is_saved_for_those_who_wait(app, make_app):
     inner = GroupResult(str(uuid.uuid4()), [app.AsyncResult(str(uuid.uuid4()))], app=app)
     chord = Chord(app, 1)
@@ -314,7 +322,71 @@ def test_a_group_in_the_header_is_saved_for_those_who_wait(app, make_app):
     assert make_app().backend.restore_group(chord.gid).results == [inner]
 
 
+@on(JOINING)
+def test_a_group_in_the_header_gives_a_nested_value(app, request_of):
+    chord = Chord(app, 3)
+    first, *others = [app.AsyncResult(task_id) for task_id in chord.ids]
+
+    app.backend.apply_chord((chord.gid, [first, GroupResult(str(uuid.uuid4()), others, app=app)]), chord.body)
+    app.backend.set_chord_size(chord.gid, 3)
+    for place in range(3):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [[0, [1, 2]]])]
+
+
 @on(('rpc',))
-def test_rpc_refuses_chords(app):
-    with pytest.raises(NotImplementedError, match='does not support chords'):
+def test_the_claim_of_a_process_that_died_is_anybody_s(app):
+    join, chord = app.backend.join, Chord(app, 2).open()
+    first, second = (Part(chord.gid, chord.ids[place], place, states.SUCCESS, place) for place in (0, 1))
+    assert join.part(first).status == RECORDED
+    claimed = fork.Event()
+
+    def claim_and_stay():
+        if join.part(second).status == CLAIMED:
+            claimed.set()
+        threading.Event().wait()
+
+    child = fork.Process(target=claim_and_stay)
+    child.start()
+    assert claimed.wait(20)
+    assert join.part(second).status == BUSY
+    child.kill()
+    child.join(20)
+
+    report = join.part(second)
+    while report.status == BUSY:
+        report = join.part(second)
+    assert report.status == CLAIMED
+    assert [part.result for part in join.parts(report.claim)] == [0, 1]
+
+
+@on(('rpc',))
+def test_parts_that_come_twice_are_read_once_each_and_the_count_stays_right(app):
+    join, chord = app.backend.join, Chord(app, 5).open()
+    part = [Part(chord.gid, task_id, place, states.SUCCESS, place) for place, task_id in enumerate(chord.ids)]
+
+    for place in (0, 0, 1, 0, 1, 2, 0, 3, 3, 1):
+        assert join.part(part[place], 5).status == RECORDED
+    report = join.part(part[4], 5)
+
+    assert report.status == CLAIMED
+    assert [part.result for part in join.parts(report.claim)] == [0, 1, 2, 3, 4]
+    assert join.finish(report.claim)
+    assert join.part(part[4], 5).status == DONE
+
+
+@on(('rpc',))
+def test_nothing_of_a_chord_is_left_at_the_broker(app, request_of):
+    chord = Chord(app, 2).open()
+    for place in (0, 1, 1):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+
+    with app.connection_for_read() as connection, pytest.raises(amqp.NotFound):
+        connection.default_channel.queue_declare(f'canvaslite-chord-{chord.gid}', passive=True)
+
+
+@on(('rpc',), broker_url='memory://')
+def test_rpc_refuses_chords_where_the_broker_is_not_rabbitmq(app):
+    with pytest.raises(NotImplementedError, match='chords only on RabbitMQ'):
         Chord(app, 1).open()
