@@ -265,7 +265,7 @@ class QueueJoin(ChordJoin):
         held = self._held.pop(claim.token, None)
         if held is None:
             return
-        with suppress(held.link.lost):
+        with suppress(*held.link.lost):
             held.channel.close()
             self._idle.append(held.link)
             return
