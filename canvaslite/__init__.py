@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from canvaslite.app.declare import shared_task
     from canvaslite.app.task import Task
     from canvaslite.canvas import (  # isort: skip
-        Signature, StampingVisitor, chain, chord, chunks, group, maybe_signature, signature, subtask, xmap, xstarmap)
+        Signature, StampingVisitor, chain, chord, chunks, group, maybe_signature, signature, starmap, subtask, xmap,
+        xstarmap)
     from canvaslite.current import app_or_default, current_app, current_task
     from canvaslite.utils.uuid import uuid
 
@@ -26,7 +27,7 @@ __all__ = (
     'Celery', 'Task', 'shared_task', 'current_app', 'current_task', 'app_or_default', 'bugreport',
     # canvases
     'Signature', 'signature', 'maybe_signature', 'subtask', 'chain', 'group', 'chord', 'chunks', 'xmap', 'xstarmap',
-    'StampingVisitor',
+    'starmap', 'StampingVisitor',
     # vocabulary
     'states', 'exceptions', 'signals', 'uuid', '__version__',
 )
@@ -38,7 +39,7 @@ _HOMES = {
     'Task': 'canvaslite.app.task',
     **dict.fromkeys(('current_app', 'current_task', 'app_or_default'), 'canvaslite.current'),
     **dict.fromkeys(('Signature', 'signature', 'maybe_signature', 'subtask', 'chain', 'group', 'chord', 'chunks',
-                     'xmap', 'xstarmap', 'StampingVisitor'), 'canvaslite.canvas'),
+                     'xmap', 'xstarmap', 'starmap', 'StampingVisitor'), 'canvaslite.canvas'),
     'uuid': 'canvaslite.utils.uuid',
     **{name: f'canvaslite.{name}' for name in ('states', 'exceptions', 'signals')},
 }

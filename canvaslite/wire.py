@@ -35,6 +35,9 @@ WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX = 'C.dq2', '.dq2'
 #: What precedes a chord's id in the name of the queue that holds its parts, with results by rpc.
 CHORD_QUEUE_PREFIX = 'canvaslite-chord-'
 
+#: Queues of a group with ``max_concurrency``, and the header that names the window in the last task of a member.
+WINDOW_PREFIX, WINDOW_HEADER = 'canvaslite.window.', 'canvaslite_window'
+
 # --- result store ------------------------------------------------------------------
 TASK_KEY_PREFIX = 'celery-task-meta-'
 GROUP_KEY_PREFIX = 'celery-taskset-meta-'

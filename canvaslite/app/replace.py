@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from canvaslite import wire
 from canvaslite.canvas import _chain, signature
-from canvaslite.canvas.freezing import lead_into
-from canvaslite.canvas.members import ends_in_group
-from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.canvas.freezing import add_header, with_one_result
+from canvaslite.exceptions import Ignore, ImproperlyConfigured
 from canvaslite.utils.functional import maybe_list
+from canvaslite.wire import WINDOW_HEADER
 
 
 def send_replacement(task: Any, sig: Any) -> Any:
@@ -19,7 +18,7 @@ def send_replacement(task: Any, sig: Any) -> Any:
         raise ImproperlyConfigured('A signature replacing a task must not be part of a chord')
     if isinstance(sig, _chain) and not getattr(sig, 'tasks', True):
         raise ImproperlyConfigured('Cannot replace with an empty chain')
-    sig = with_one_result(task.app, sig)
+    sig = with_one_result(sig)
     inherit_links(sig, request)
     # Who waits for the current run gets the results of what takes its place.
     own, task.app._local.oid = task.app.thread_oid, request.reply_to or task.app.thread_oid
@@ -38,12 +37,15 @@ def send_replacement(task: Any, sig: Any) -> Any:
         following = signature(step, app=task.app)
         following.set(replaced_task_nesting=nesting)
         sig |= following
-    return task.on_replace(sig)
-
-
-def with_one_result(app: Any, sig: Any) -> Any:
-    """`sig` with a group at its end joined to one list, so that there is one task with the id of the replaced one."""
-    return lead_into(sig, app.tasks[wire.ACCUMULATE].s(index=0)) if ends_in_group(sig) else sig
+    window = (request.headers or {}).get(WINDOW_HEADER)
+    if window:
+        add_header(sig, WINDOW_HEADER, window)
+    try:
+        return task.on_replace(sig)
+    except Ignore:
+        if window:  # not this run ends the member of the group, but the replacement
+            request.headers = {name: value for name, value in request.headers.items() if name != WINDOW_HEADER}
+        raise
 
 
 def inherit_links(sig: Any, request: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from canvaslite.context import Context
 from canvaslite.exceptions import Ignore, Reject, Retry
+from canvaslite.wire import WINDOW_HEADER
 
 
 def retry_task(task: Any, args: Any, kwargs: Any, exc: BaseException | None, throw: bool, eta: datetime | None,
@@ -61,6 +62,9 @@ def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str |
     ignored = request.__dict__.get('ignore_result')
     merged = {**request.as_execution_options(), 'ignore_result': task.ignore_result if ignored is None else ignored,
               **options}
+    window = (request.headers or {}).get(WINDOW_HEADER)
+    if window:
+        merged['headers'] = {**(merged['headers'] or {}), WINDOW_HEADER: window}
     delivery_info = request.delivery_info or {}
     if delivery_info.get('priority') is not None:
         merged['priority'] = delivery_info['priority']

@@ -14,7 +14,7 @@ from kombu.utils.encoding import ensure_bytes
 from kombu.utils.functional import LRUCache
 from kombu.utils.url import maybe_sanitize_url
 
-from canvaslite import states
+from canvaslite import states, wire
 from canvaslite.backends import chords
 from canvaslite.backends.codec import Meta, ResultCodec
 from canvaslite.backends.failures import FailurePropagation
@@ -129,10 +129,22 @@ class Backend(ResultCodec, FailurePropagation):
 
     def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                      store: bool) -> None:
-        """Store a final outcome (if `store`) and count it in the chord that the request belongs to, if any.
+        """Store a final outcome (if `store`), count it in the chord that the request belongs to, if any, and send what
+        waits for it in a group with ``max_concurrency``."""
+        self.keep_and_count(task_id, result, state, traceback, request, store)
+        if request is not None and request.headers:
+            self.end_member(request)
 
-        A store that can do both in one atomic step overrides this.
-        """
+    def end_member(self, request: Any) -> None:
+        """The task of `request` has ended for good: if it ends a member of a group whose others wait, send the next."""
+        headers = request.headers
+        window = headers.get(wire.WINDOW_HEADER) if headers.__class__ is dict else None
+        if window:
+            self.app.publisher.end_member(window, request.id)
+
+    def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
+                       store: bool) -> None:
+        """Store a final outcome and count it. A store that can do both in one atomic step overrides this."""
         if store:
             self.store_result(task_id, result, state, traceback=traceback, request=request)
         if request is not None and request.chord:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from canvaslite.canvas.chains import _chain, chain
 from canvaslite.canvas.chords import _chord, chord
 from canvaslite.canvas.groups import group
-from canvaslite.canvas.mapping import _basemap, chunks, xmap, xstarmap
+from canvaslite.canvas.mapping import _basemap, chunks, starmap, xmap, xstarmap
 from canvaslite.canvas.members import maybe_unroll_group
 from canvaslite.canvas.signatures import Signature, maybe_signature, maybe_subtask, signature, subtask
 from canvaslite.canvas.stamping import StampingVisitor
 
 __all__ = (
     'Signature', 'signature', 'maybe_signature', 'subtask', 'maybe_subtask',
-    'chain', 'group', 'chord', 'chunks', 'xmap', 'xstarmap', 'StampingVisitor',
+    'chain', 'group', 'chord', 'chunks', 'starmap', 'xmap', 'xstarmap', 'StampingVisitor',
     '_chain', '_chord', '_basemap', 'maybe_unroll_group',
 )

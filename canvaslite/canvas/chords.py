@@ -10,7 +10,7 @@ from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_signature, unroll_groups
 from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
-from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
+from canvaslite.canvas.signatures import Entry, Signature, given, is_app, maybe_signature, own_app, signature
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
@@ -20,7 +20,8 @@ from canvaslite.utils.uuid import uuid
 from canvaslite.wire import CHORD
 
 #: Options that are not passed on to the body: its parent is the task that completes the header.
-_NOT_FOR_BODY = frozenset({'add_to_parent', 'link', 'link_error', 'parent_id', 'producer', 'task_id'})
+_NOT_FOR_BODY = frozenset({'add_to_parent', 'link', 'link_error', 'max_concurrency', 'parent_id', 'producer',
+                           'task_id'})
 
 
 @Canvas.register_type(name='chord')
@@ -38,6 +39,9 @@ class _chord(Canvas):
 
     def __init__(self, header: Any, body: Any = None, task: str = CHORD, args: Any = None, kwargs: Any = None,
                  app: Any = None, **options: Any) -> None:
+        header = maybe_signature(header, app=app) if isinstance(header, dict) else header
+        if is_signature(header) and header.KIND == 'group' and header['options'].get('max_concurrency'):
+            options['max_concurrency'] = header['options']['max_concurrency']
         parts = {**(kwargs or {'kwargs': {}}), 'header': _as_header(header, app), 'body': maybe_signature(body, app)}
         super().__init__(task, args, parts, app=app, **options)
         self['subtask_type'] = 'chord'
@@ -73,8 +77,8 @@ class _chord(Canvas):
         """The header as a group, which it is from now on."""
         header = self.tasks
         if not (is_signature(header) and header.KIND == 'group'):
-            options = {'task_id': self.id} if self.id else {}
-            header = self.tasks = group(header, app=self._app, **options)
+            options = {'task_id': self.id, 'max_concurrency': self['options'].get('max_concurrency')}
+            header = self.tasks = group(header, app=self._app, **given(options))
             header._disposable = self._disposable
         return header
 
@@ -133,6 +137,7 @@ class _chord(Canvas):
         body = _unwrap(_link_to_body(body, options))
         options.pop('task_id', None)
         _add_options(body, options)
+        header['options'].update(given({'max_concurrency': options.pop('max_concurrency', None)}))
         group_id = header.id = header.id or uuid()
         root_id = body['options'].get('root_id')
         header._disposable = body._disposable = True
@@ -155,7 +160,9 @@ class _chord(Canvas):
 
     def apply(self, args: Any = None, kwargs: Any = None, propagate: bool = True, body: Any = None,
               **options: Any) -> Any:
-        """Run the header and then the body in this process; returns the `EagerResult` of the body."""
+        """Run the header and then the body in this process; returns the body's result. Given an app, as `apply_to`."""
+        if is_app(args):
+            return self.apply_to(args, **options)
         if body is None:
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
         args, kwargs = self.partials(args, kwargs)
@@ -232,7 +239,6 @@ chord = _chord
 
 def _as_header(header: Any, app: Any) -> Any:
     """The members of a header: a list, lazy for a generator."""
-    header = maybe_signature(header, app=app) if isinstance(header, dict) and not is_signature(header) else header
     if is_signature(header):
         return header.tasks if header.KIND in ('group', 'chain') else [header]
     if isinstance(header, (list, tuple)):

@@ -14,7 +14,10 @@ from itertools import pairwise
 from typing import Any
 
 from canvaslite.canvas.members import ends_in_group, is_empty_group, is_signature, unroll_groups
+from canvaslite.canvas.signatures import Signature
 from canvaslite.canvas.steps import make_chord
+from canvaslite.utils.uuid import uuid
+from canvaslite.wire import ACCUMULATE
 
 Freezing = Generator[Any, Any, Any]
 
@@ -129,26 +132,55 @@ def first_ancestor(result: Any) -> Any:
     return result
 
 
-def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: bool) -> list[Any]:
-    """The members with groups (and chunks) among them replaced by theirs, in order; empty chains are left out."""
+def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: bool,
+                    limit: int | None = None) -> list[Any]:
+    """The members with groups (and chunks) among them replaced by theirs, in order; empty chains are left out.
+
+    With `limit`, of the group or of one in it, those that it holds for have the option `window`, alike for all of them:
+    a name and the limit. Of several limits the lowest holds.
+    """
     flat: list[Any] = []
-    pending = [iter(members)]
+    pending = [(iter(members), _window(None, limit))]
     while pending:
-        for member in pending[-1]:
+        members, window = pending[-1]
+        for member in members:
             if not is_signature(member):
                 member = revive(member)
             elif copy and member.KIND == 'task':
                 member = member.clone()
             if member.KIND == 'group' or member.KIND == 'chunks':
                 inner = member.group() if member.KIND == 'chunks' else member
-                pending.append(iter(inner['kwargs']['tasks']))
+                limit = inner['options'].get('max_concurrency')
+                pending.append((iter(inner['kwargs']['tasks']), _window(window, limit)))
                 break
             if member.KIND == 'chain' and not member['kwargs']['tasks']:
                 continue
             flat.append(member.clone() if copy and member.KIND != 'task' else member)
+            if window is not None:
+                flat[-1] = member = with_one_result(flat[-1])
+                member['options']['window'] = window
         else:
             pending.pop()
     return flat
+
+
+def _window(outer: list[Any] | None, limit: int | None) -> list[Any] | None:
+    if outer is None:
+        return [uuid(), limit] if limit else None
+    outer[1] = min(outer[1], limit or outer[1])
+    return outer
+
+
+def with_one_result(sig: Any) -> Any:
+    """`sig` with a group at its end joined to one list, so that one task ends it."""
+    return lead_into(sig, Signature(ACCUMULATE, (), {'index': 0}, app=sig._app)) if ends_in_group(sig) else sig
+
+
+def add_header(sig: Any, name: str, value: str) -> None:
+    """Add a header to the message of the task that ends `sig`."""
+    while sig.KIND in ('chain', 'chord'):
+        sig = sig.body if sig.KIND == 'chord' else sig['kwargs']['tasks'][-1]
+    sig['options']['headers'] = {**(sig['options'].get('headers') or {}), name: value}
 
 
 def bind_end(sig: Any, group_id: str | None, chord: Any) -> None:

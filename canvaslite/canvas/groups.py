@@ -10,13 +10,13 @@ from typing import Any
 
 from kombu.utils.functional import fxrange
 
-from canvaslite.canvas.freezing import Freezing, bind_end, drive, flatten_members, freezing_members
+from canvaslite.canvas.freezing import Freezing, add_header, bind_end, drive, flatten_members, freezing_members
 from canvaslite.canvas.members import as_members, is_signature
 from canvaslite.canvas.parts import Canvas, name_module_once
-from canvaslite.canvas.signatures import Signature, maybe_signature
+from canvaslite.canvas.signatures import Signature, is_app, maybe_signature
 from canvaslite.canvas.steps import make_chord
 from canvaslite.utils.uuid import uuid
-from canvaslite.wire import GROUP
+from canvaslite.wire import GROUP, WINDOW_HEADER
 
 
 @Canvas.register_type()
@@ -25,6 +25,8 @@ class group(Canvas):
 
     `tasks` are signatures, or one iterable of them; a generator is not touched before its members are needed. A group
     among them stands for its members. `options` are execution options of every member.
+
+    With `max_concurrency` at most so many members run at any moment: the next is sent as one ends, however it ends.
     """
 
     KIND, PARTS, STAMPED_AS = 'group', ('tasks',), 'group'
@@ -39,6 +41,9 @@ class group(Canvas):
         else:
             members = as_members([maybe_signature(members, app=options.get('app'))]
                                  if isinstance(members, dict) else members)
+        limit = options.get('max_concurrency')
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise ValueError(f'max_concurrency is a number of members, at least 1, not {limit!r}')
         super().__init__(GROUP, (), {'tasks': members}, **options)
         self['subtask_type'] = 'group'
 
@@ -72,22 +77,26 @@ class group(Canvas):
         if not self['kwargs']['tasks']:
             return self.clone().freeze()
         options, group_id, root_id = self._freeze_gid(options)
+        limit = options.pop('max_concurrency', None)
         members, results = self['kwargs']['tasks'], self._frozen
         if results is None:
-            members = self._flat_members(copy=not self._disposable)
+            members = self._flat_members(not self._disposable, limit)
             results = drive(freezing_members(members, True, group_id=group_id, root_id=root_id))
         args, kwargs = self.partials(args, kwargs)
         burst: AbstractContextManager[Any] = app.publisher.burst() if producer is None else nullcontext(producer)
         with burst as producer:
-            _send_members(members, producer, {**options, 'args': args, 'kwargs': kwargs})
+            options = {**options, 'args': args, 'kwargs': kwargs, 'add_to_parent': False}
+            members = _hold_members(app, members, results, producer, options)
+            _send_members(members, producer, options)
         result = app.GroupResult(group_id, results)
         parent = app.current_worker_task
         if add_to_parent and parent:
             parent.add_trail(result)
         return result
 
-    def _flat_members(self, copy: bool) -> list[Any]:
-        return flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app), copy)
+    def _flat_members(self, copy: bool, limit: int | None = None) -> list[Any]:
+        limit = limit or self['options'].get('max_concurrency')
+        return flatten_members(self['kwargs']['tasks'], bind(Signature.from_dict, app=self.app), copy, limit)
 
     def _lead_chain(self, args: Any, kwargs: Any, producer: Any, options: dict[str, Any]) -> Any:
         """Send it with what follows run once, on the list of all values (Celery sends it with each member)."""
@@ -97,10 +106,13 @@ class group(Canvas):
         return chord.apply_async(args, kwargs, producer=producer, **{**options, 'chain': rest})
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run all members in this process; returns a `GroupResult`."""
+        """Run all members in this process; returns a `GroupResult`. Given an app, as `apply_to`."""
+        if is_app(args):
+            return self.apply_to(args, **options)
         if not self['kwargs']['tasks']:
             return self.clone().freeze()
         options, group_id, _ = self._freeze_gid(options)
+        options.pop('max_concurrency', None)  # one after the other
         args, kwargs = self.partials(args, kwargs)
         return self.app.GroupResult(group_id, [member.apply(args=args, kwargs=kwargs, **options)
                                                for member in self._flat_members(copy=True)])
@@ -175,13 +187,38 @@ class _Sending(threading.local):
 _sending = _Sending()
 
 
+def _hold_members(app: Any, members: list[Any], results: list[Any], producer: Any, options: dict[str, Any]
+                  ) -> list[Any]:
+    """The members to send now; the others, where a limit holds for them, wait in its window."""
+    limited: dict[str, list[tuple[Any, str]]] = {}
+    sizes: dict[str, int] = {}
+    held: set[int] = set()
+    for member, result in zip(members, results, strict=True):
+        name, size = member['options'].pop('window', None) or (None, 0)
+        if name is not None:
+            sizes[name] = size
+            limited.setdefault(name, []).append((member, result.id))
+    for name, marked in limited.items():
+        size = sizes[name]
+        if len(marked) <= size:
+            continue
+        window = app.publisher.window(size, producer)
+        for member, _ in marked:
+            add_header(member, WINDOW_HEADER, window.id)
+        for member, task_id in marked[size:]:
+            window.hold(task_id, bind(member.apply_async, **options))
+            held.add(id(member))
+        window.open([task_id for _, task_id in marked[:size]])
+    return [member for member in members if id(member) not in held] if held else members
+
+
 def _send_members(members: list[Any], producer: Any, options: dict[str, Any]) -> None:
     """Send the members of a group, which are frozen and not used otherwise, in order.
 
     Inside another canvas that the same producer sends, the canvases among them, with the members behind those, wait
     until that one has returned: so nesting has no limit, and when the outermost canvas is sent, all are.
     """
-    options = {**options, 'producer': producer, 'add_to_parent': False}
+    options = {**options, 'producer': producer}
     first = next((place for place, member in enumerate(members) if member.KIND != 'task'), len(members))
     for member in members[:first]:
         member.apply_async(**options)

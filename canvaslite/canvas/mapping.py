@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import as_members
-from canvaslite.canvas.signatures import Signature, given
+from canvaslite.canvas.signatures import Signature, given, is_app, signature
 from canvaslite.utils.saferepr import truncate
 from canvaslite.wire import CHUNKS, MAP, STARMAP
 
@@ -41,7 +41,9 @@ class _basemap(Signature):
         return self.type.apply_async((), self._call(), route_name=route_name, **options)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run it in this process; returns an `EagerResult`."""
+        """Run it in this process; returns an `EagerResult`. Given an app, as `apply_to`."""
+        if is_app(args):
+            return self.apply_to(args, **options)
         return self.type.apply((), self._call(), **{**self['options'], **given(options)})
 
     def __repr__(self) -> str:
@@ -65,11 +67,23 @@ class xstarmap(_basemap):
 
 @Signature.register_type()
 class chunks(_basemap):
-    """``[task(*x) for x in it]`` in jobs of `n` items each. In a canvas they are the group of these jobs."""
+    """``[task(*x) for x in it]`` in jobs of `n` items each. In a canvas they are the group of these jobs.
+
+    ``chunks(it, n, task)`` is the same. With `chunk_size` in place of `n` it is taskito's, a group of the calls
+    ``task(part)``, where a part is a list of so many items.
+    """
 
     KIND, _task_name = 'chunks', CHUNKS
 
-    def __init__(self, task: Any, it: Any, n: int, **options: Any) -> None:
+    def __new__(cls, task: Any, it: Any, *args: Any, chunk_size: int | None = None, **options: Any) -> Any:
+        if chunk_size is None:
+            return super().__new__(cls)
+        call = signature(task)
+        return group((call.clone((part,)) for part in split(it, chunk_size)), **options)
+
+    def __init__(self, task: Any, it: Any, n: Any, **options: Any) -> None:
+        if isinstance(it, int) and not isinstance(n, int):
+            task, it, n = n, task, it
         super().__init__(task, it, **options)
         self['kwargs']['n'] = n
 
@@ -82,13 +96,15 @@ class chunks(_basemap):
         return self.group().apply_async(args or (), kwargs or {}, route_name=self._route_name(), **opts)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run all jobs in this process; returns a `GroupResult`."""
+        """Run all jobs in this process; returns a `GroupResult`. Given an app, as `apply_to`."""
+        if is_app(args):
+            return self.apply_to(args, **options)
         return self.group().apply(args, kwargs, **options)
 
     def group(self) -> Any:
         """The group of its jobs."""
-        call, items = self['kwargs'], iter(self['kwargs']['it'])
-        parts = iter(lambda: list(islice(items, call['n'])), [])
+        call = self['kwargs']
+        parts = split(call['it'], call['n'])
         return group([xstarmap(call['task'], part, app=self._app) for part in parts], app=self._app)
 
     @classmethod
@@ -97,3 +113,17 @@ class chunks(_basemap):
         return cls(task, it, n, app=app)()
 
     __repr__ = Signature.__repr__
+
+
+def starmap(task: Any, it: Any, **options: Any) -> Any:
+    """Taskito's: the group of the calls ``task(*x)``, one for each argument tuple of `it`."""
+    call = signature(task)
+    return group((call.clone(tuple(args)) for args in it), **options)
+
+
+def split(it: Any, size: int) -> Any:
+    """Lists of `size` items each of `it`, the last one shorter. Raises `ValueError` for a size below 1."""
+    if size < 1:
+        raise ValueError(f'a chunk has at least one item, not {size}')
+    items = iter(it)
+    return iter(lambda: list(islice(items, size)), [])

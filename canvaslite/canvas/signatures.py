@@ -18,8 +18,10 @@ from canvaslite.canvas.stamping import STAMPED_HEADERS, collect_stamps
 from canvaslite.canvas.steps import compose
 from canvaslite.current import current_app
 from canvaslite.exceptions import InvalidTaskError
+from canvaslite.result.handles import handle_of
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
+from canvaslite.wire import WINDOW_HEADER
 
 _Type = TypeVar('_Type', bound='type[Signature]')
 
@@ -152,9 +154,15 @@ class Signature(dict[str, Any]):
         return self.apply_async(partial_args, partial_kwargs)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run it in this process; returns an `EagerResult`."""
+        """Run it in this process; returns an `EagerResult`. Given an app instead, as `apply_to`."""
+        if is_app(args):
+            return self.apply_to(args, **options)
         args, kwargs, options = self._merge(args, kwargs, given(options))
         return self.type.apply(args, kwargs, **options)
+
+    def apply_to(self, app: Any, **options: Any) -> Any:
+        """Send it by `app`: what ``apply(app)`` does. Returns at once, a handle whose ``result(timeout=)`` waits."""
+        return handle_of(maybe_signature(self, app=app, clone=True).apply_async(**options))
 
     def apply_async(self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any) -> Any:
         """Send it; returns an `AsyncResult`.
@@ -181,6 +189,9 @@ class Signature(dict[str, Any]):
 
     def _merge_options(self, own: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         merged = {**own, **options}
+        window = (own.get('headers') or {}).get(WINDOW_HEADER)
+        if window and merged['headers'] is not own['headers']:
+            merged['headers'] = {**(merged['headers'] or {}), WINDOW_HEADER: window}
         for fixed in self._IMMUTABLE_OPTIONS:
             if fixed in own:
                 merged[fixed] = own[fixed]
@@ -382,6 +393,11 @@ def own_app(sig: Any) -> Any:
             if part:
                 pending.append(part[0] if isinstance(part, (list, tuple)) else part)
     return None
+
+
+def is_app(value: Any) -> bool:
+    """Whether `value` is an application: no arguments of a task."""
+    return hasattr(value, 'connection_for_write')
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:

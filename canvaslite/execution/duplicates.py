@@ -59,5 +59,7 @@ def repeat_record(run: Run, meta: Mapping[str, Any] | None = None) -> Outcome:
     if context.chord and meta:
         # Counting a part twice does no harm; that it was never counted is what a crash may have left.
         persist(run, 'on_chord_part_return', context, states.SUCCESS, value)
+    if context.headers:
+        persist(run, 'end_member', context)
     _succeeded[run.id] = None
     return Outcome(Kind.SUCCESS, value)

@@ -43,7 +43,7 @@ def keep(run: Run) -> None:
 
 
 def _keep_success(run: Run) -> None:
-    if not run.stores_result and not run.context.chord:
+    if not (run.stores_result or run.context.chord or run.context.headers):
         return
     try:
         persist(run, 'mark_as_done', run.id, run.value, run.context, run.stores_result)
@@ -66,6 +66,8 @@ def _keep_error(run: Run) -> None:
     elif run.kind is Kind.RETRY and run.stores_errors:
         cause = getattr(run.error, 'exc', None)
         persist(run, 'mark_as_retry', run.id, cause, run.einfo.traceback, request=run.context)
+    elif run.kind is Kind.IGNORED and run.context.headers and not run.eager:
+        persist(run, 'end_member', run.context)
 
 
 def exception_info(exc: Any) -> Any:
@@ -121,7 +123,7 @@ def persist(run: Run, operation: str, *args: Any, **kwargs: Any) -> None:
             if now >= give_up:
                 raise Unrecorded(f'{run.shown_name}[{run.id}]: the outcome could not be recorded: '
                                  f'{type(exc).__name__}: {exc}') from exc
-            logger.warning('The result store is away (%r): trying again in %ss', exc, pause)
+            logger.warning('The result store, or the broker, is away (%r): trying again in %ss', exc, pause)
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -22,8 +22,17 @@ from canvaslite import signals
 from canvaslite.publish.amqp import publish_announced
 from canvaslite.publish.channels import Burst, ChannelPool, Held, PublishChannel, unreachable_broker
 from canvaslite.publish.messages import Outgoing, RawMessage
-from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
+from canvaslite.publish.options import (
+    given,
+    in_window,
+    listed,
+    logger,
+    relate_to_parent,
+    seconds_to_live,
+    seconds_until,
+)
 from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
+from canvaslite.publish.windows import Gathered, Window, end_member
 from canvaslite.utils.uuid import uuid
 
 #: Options that steer the caller and say nothing about the message.
@@ -87,6 +96,14 @@ class Publisher:
         if producer is not None:
             return nullcontext(producer)
         return Burst(self._channels(), self._held) if self._is_raw() else self._one_producer()
+
+    def window(self, size: int, producer: Any) -> Window:
+        """The window of a group, `size` members of which may run; what it publishes goes to `producer`."""
+        return Window(self.app, size, lambda outgoing: self._dispatch(outgoing, producer))
+
+    def end_member(self, window: str, member_id: str) -> None:
+        """A member of a group with a window has ended: send the next."""
+        end_member(self.app, window, member_id)
 
     @contextmanager
     def _one_producer(self) -> Iterator[Any]:
@@ -162,9 +179,9 @@ class Publisher:
         root_id, parent_id, inherited = relate_to_parent(app, said['root_id'], said['parent_id'])
         if inherited is not None:
             routed.setdefault('priority', inherited)
-        if said['countdown'] or said['eta']:
+        if (said['countdown'] or said['eta']) and producer.__class__ is not Gathered:
             self._delay_at_broker(routed, said)
-        if said['expires'] is not None:
+        if said['expires'] is not None and not (producer.__class__ is Gathered or in_window(options)):
             routed['expiration'] = seconds_to_live(app, said['expires'], task_id)
         message = app.amqp.create_task_message(
             task_id, name, args, kwargs, said['countdown'], said['eta'], said['group_id'], said['group_index'],
@@ -199,7 +216,9 @@ class Publisher:
 
     def _dispatch(self, outgoing: Outgoing, producer: Any) -> None:
         """Hand a message to the producer, or to a channel of the pool when there is none."""
-        if producer is None and not self._is_raw():
+        if producer.__class__ is Gathered:
+            producer.outgoing.append(outgoing)
+        elif producer is None and not self._is_raw():
             with self._one_producer() as one:
                 self._publish_through(one, outgoing)
         elif producer is None and outgoing.timeout is None and outgoing.confirm_timeout is None:

@@ -80,3 +80,30 @@ def crash():
 @app.task
 def unserializable():
     return object()
+
+
+@app.task(bind=True)
+def span(self, path, name, seconds=0.0, then='return'):
+    """Note in the file at `path` when this starts and ends; then return `name`, or end in another way."""
+    def note(change):
+        with open(path, 'a') as file:
+            file.write(f'{name} {change} {time.time()}\n')
+
+    note(1)
+    try:
+        time.sleep(seconds)
+    finally:
+        note(-1)
+    if then == 'fail':
+        raise ValueError(name)
+    if then == 'ignore':
+        raise package.exceptions.Ignore()
+    if then == 'reject':
+        raise package.exceptions.Reject('no', requeue=False)
+    if then == 'retry' and self.request.retries < 2:
+        raise self.retry(countdown=0)
+    if then == 'replace':
+        return self.replace(package.chain(self.si(path, name, seconds), self.si(path, name, seconds)))
+    if then == 'die':
+        os._exit(70)
+    return name

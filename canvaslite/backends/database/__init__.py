@@ -118,13 +118,13 @@ class DatabaseBackend(BaseBackend):
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
-                     store: bool) -> None:
+    def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
+                       store: bool) -> None:
         """Store a final outcome and count it in its chord, in one transaction."""
         in_chord = request is not None and request.chord
         part = chords.part_of(self, request, state, result) if in_chord else None
         if part is None:
-            super().keep_outcome(task_id, result, state, traceback, request, store)
+            super().keep_and_count(task_id, result, state, traceback, request, store)
             return
         self.prepare()  # not within the transaction: it has its own
         row = self._row(task_id, part.result, state, traceback, request) if store else None

@@ -222,14 +222,14 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         expires = self.failure_expires if state == states.FAILURE else self.expires
         return self._stored_form(self.encode_bytes(meta), expires, self._success_mark)
 
-    def keep_outcome(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
-                     store: bool) -> None:
+    def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
+                       store: bool) -> None:
         """Store a final outcome and count it in its chord, in one step."""
         part = None
         if request is not None and request.chord and self._joins_by_script:
             part = chords.part_of(self, request, state, result)
         if part is None:
-            super().keep_outcome(task_id, result, state, traceback, request, store)
+            super().keep_and_count(task_id, result, state, traceback, request, store)
             return
         stored = self._form_of_result(task_id, part.result, state, traceback, request) if store else None
         chords.act_on_report(self, self.join, self.join.keep_and_count(part, stored), request.chord)
