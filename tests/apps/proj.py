@@ -11,6 +11,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     task_acks_late=os.environ.get('ACKS_LATE') == '1',
     worker_prefetch_multiplier=int(os.environ.get('PREFETCH', '4')),
+    broker_transport_options={'confirm_publish': True} if os.environ.get('CONFIRM') == '1' else {},
+    task_ignore_result=os.environ.get('IGNORE') == '1',
 )
 
 

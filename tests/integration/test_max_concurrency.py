@@ -144,7 +144,130 @@ def test_a_member_makes_room_however_it_ends(
     results = group(members, max_concurrency=1).apply_async()
     assert [result.get(timeout=60) for result in results[-4:]] == [f'last-{n}' for n in range(4)]
     assert Counter(record.runs()) == Counter(
-        ['fail', 'ignore', 'reject', *['retry'] * 3, *['replace'] * 3, 'die', 'too-long', 'chain/1', 'late-chain/1', 'late-chain/2',
-         'chord/1', 'chord/2', *(f'last-{n}' for n in range(4))]
+        ['fail', 'ignore', 'reject', *['retry'] * 3, *['replace'] * 3, 'die', 'too-long', 'chain/1', 'late-chain/1',
+         'late-chain/2', 'chord/1', 'chord/2', *(f'last-{n}' for n in range(4))]
     )
     assert windows() == []
+
+
+def test_a_canvas_runs_as_one_member_from_its_first_step_to_its_last(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span
+) -> None:
+    start_project_worker('-c', '4')
+    members = []
+    for n in range(4):
+        members += [
+            chain(span(f'chain-{n}/1'), span(f'chain-{n}/2')),
+            chord([span(f'chord-{n}/1'), span(f'chord-{n}/2')], span(f'chord-{n}/3')),
+            chain(span(f'fan-{n}/1'), group(span(f'fan-{n}/2'), span(f'fan-{n}/3'))),
+        ]
+    values = group(members, max_concurrency=2).apply_async().get(timeout=90)
+    assert values == [
+        value for n in range(4) for value in (f'chain-{n}/2', f'chord-{n}/3', [f'fan-{n}/2', f'fan-{n}/3'])
+    ]
+    assert record.most_members_at_once() == 2
+
+
+def test_a_header_is_limited_and_the_body_gets_all_values_in_order(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span
+) -> None:
+    start_project_worker('-c', '4')
+    members = [chain(span(f'{n}/1'), project.identity.si(n)) for n in range(12)]
+    assert chord(group(members, max_concurrency=3), project.collect.s())().get(timeout=60) == list(range(12))
+    assert (group(members, max_concurrency=3) | project.collect.s()).delay().get(timeout=60) == list(range(12))
+    with pytest.raises(Exception, match='wrong'):
+        chord(group([project.fail.si(), *members], max_concurrency=3), project.collect.s())().get(timeout=60)
+    record.await_runs(36)
+    assert record.most_at_once() <= 3
+
+
+def test_a_limit_holds_wherever_the_group_stands_and_survives_json(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span
+) -> None:
+    start_project_worker('-c', '4')
+    limited = group((span(f'{n}', 0.1) for n in range(8)), max_concurrency=2)
+    names = [f'{n}' for n in range(8)]
+    written = signature(json.loads(json.dumps(limited.clone())), app=project.app)
+    assert written.apply_async().get(timeout=60) == names
+    assert chain(project.identity.s(1), limited).apply_async().get(timeout=60) == names
+    assert chain(project.identity.s(1), limited, project.collect.s()).apply_async().get(timeout=60) == names
+    assert chord([project.identity.s(1)], limited).apply_async().get(timeout=60) == names
+    assert record.most_at_once() == 2
+    assert group(limited, project.identity.s(1)).apply_async().get(timeout=60) == [*names, 1]
+    assert chord([limited, span('9')], project.collect.s()).apply_async().get(timeout=60) == [*names, '9']
+    assert record.most_at_once() <= 3
+    within = group(chain(limited, project.collect.s()), chain(limited, project.collect.s()), max_concurrency=1)
+    assert within.apply_async().get(timeout=60) == [names, names]
+
+
+@pytest.mark.parametrize(
+    'servers', [('amqp', 'rpc'), ('amqp', 'sqlite'), ('redis', 'redis')], ids='-'.join, indirect=True
+)
+def test_a_limit_holds_on_other_brokers_and_stores(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span
+) -> None:
+    start_project_worker('-c', '4')
+    members = [chain(span(f'{n}/1'), span(f'{n}/2')) if n % 2 else span(f'{n}/2') for n in range(10)]
+    results = group(members, max_concurrency=2).apply_async()
+    assert results.get(timeout=90) == [f'{n}/2' for n in range(10)]
+    assert record.most_members_at_once() == 2
+
+
+def test_a_limit_holds_with_publisher_confirms_and_without_results(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span
+) -> None:
+    start_project_worker('-c', '4', CONFIRM='1', IGNORE='1')
+    group((span(f'{n}') for n in range(12)), max_concurrency=2).apply_async()
+    record.await_runs(12)
+    assert record.most_at_once() == 2
+
+
+def test_all_members_run_although_their_worker_is_killed(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span
+) -> None:
+    killed = start_project_worker('-c', '4', ACKS_LATE='1')
+    results = group((span(f'{n}', 0.2) for n in range(24)), max_concurrency=3).apply_async()
+    record.await_runs(6)
+    os.killpg(killed.pid, signal.SIGKILL)
+    start_project_worker('-c', '4', ACKS_LATE='1')
+    assert results.get(timeout=90) == [f'{n}' for n in range(24)]
+    runs = Counter(record.runs())
+    assert set(runs) == {f'{n}' for n in range(24)}
+    assert sum(runs.values()) <= 24 + 3, 'only what was running ran again'
+
+
+def test_a_message_that_comes_twice_makes_room_once(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span
+) -> None:
+    ids = [uuid() for _ in range(8)]
+    results = group((span(f'{n}', 0.3).set(task_id=ids[n]) for n in range(8)), max_concurrency=2).apply_async()
+    with project.app.connection_for_write() as connection:
+        queue = project.app.amqp.queues['proj'](connection.default_channel)
+        message = queue.get()
+        producer = project.app.amqp.Producer(connection.default_channel)
+        properties = {name: value for name, value in message.properties.items() if name != 'application_headers'}
+        producer.publish(message.body, routing_key='proj', headers=message.headers, **properties)
+        message.requeue()
+    start_project_worker('-c', '4')
+    assert results.get(timeout=60) == [f'{n}' for n in range(8)]
+    events = record.events()
+    assert len(record.runs()) == 9
+    repeated = max(place for place, (_, _, name) in enumerate(events) if name in ('0', '1'))
+    assert max(sum(change for _, change, _ in events[:place]) for place in range(repeated, len(events))) <= 2
+
+
+def test_a_connection_that_the_broker_closes_keeps_no_member_from_running(
+    project: ModuleType, start_project_worker: Callable[..., Any], record: Record, span: Span,
+    rabbitmqctl: Callable[..., str]
+) -> None:
+    start_project_worker('-c', '4')
+    results = group((span(f'{n}', 0.1) for n in range(40)), max_concurrency=2).apply_async()
+    for count in (4, 16):
+        record.await_runs(count)
+        rabbitmqctl('close_all_connections', 'the test says so')
+    assert results.get(timeout=90) == [f'{n}' for n in range(40)]
+
+
+def test_a_limit_below_one_is_refused(project: ModuleType) -> None:
+    with pytest.raises(ValueError, match='max_concurrency'):
+        group(project.add.s(1, 1), max_concurrency=0)
