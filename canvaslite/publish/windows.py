@@ -26,8 +26,6 @@ from canvaslite.exceptions import OperationalError
 from canvaslite.publish.messages import Outgoing, body_encoder
 from canvaslite.utils.uuid import uuid
 
-__all__ = ('Gathered', 'Window', 'end_member')
-
 logger = logging.getLogger('canvaslite.publish')
 
 #: Seconds without any end of a member, after which a broker may forget a window.

@@ -7,8 +7,6 @@ from typing import Any
 from canvaslite.result.async_result import AsyncResult, EagerResult
 from canvaslite.result.result_set import GroupResult, ResultSet
 
-__all__ = ('EagerHandle', 'GroupHandle', 'Handle', 'handle_of')
-
 
 class _Waits:
     get: Any
