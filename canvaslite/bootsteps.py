@@ -1,12 +1,7 @@
 """Bootsteps: parts of a worker that are started in the order in which they require each other, and stopped in reverse.
 
-A program adds its own: ``app.steps['worker'].add(MyStep)`` or ``app.steps['consumer'].add(MyConsumerStep)``.
-
-    class Announcer(bootsteps.StartStopStep):
-        requires = {'canvaslite.worker.steps.worker:Pool'}
-
-        def start(self, worker): ...
-        def stop(self, worker): ...
+A program adds its own: ``app.steps['worker'].add(MyStep)`` or ``app.steps['consumer'].add(MyConsumerStep)``, classes
+with ``requires = {'canvaslite.worker.steps.worker:Pool'}``, ``start(self, worker)`` and ``stop(self, worker)``.
 """
 
 from __future__ import annotations
@@ -134,10 +129,7 @@ class ConsumerStep(StartStopStep):
 
 
 class Blueprint:
-    """The steps of one parent.
-
-    `steps` are added to `default_steps`; `apply` makes them and puts those that take part into ``parent.steps``.
-    """
+    """The steps of one parent: `default_steps` and `steps`; `apply` puts those that take part into ``parent.steps``."""
 
     name: str = ''
     default_steps: Iterable[Any] = ()

@@ -17,10 +17,9 @@ _PROTOCOL_ONLY = frozenset({'lang', 'task', 'argsrepr', 'kwargsrepr', 'compressi
 
 
 class Context:
-    """What a task may know of the message it runs for.
+    """What a task may know of the message it runs for; what that did not set has the class's value.
 
-    Attributes that the message did not set have the class's value. A context made without a
-    message (`Context()`) is what ``task.request`` shows when the task is called directly.
+    One made without a message is what ``task.request`` shows when the task is called directly.
     """
 
     _children: list[Any] | None = None

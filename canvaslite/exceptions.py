@@ -72,10 +72,7 @@ class TaskPredicate(CeleryError):
 
 
 class Retry(TaskPredicate):
-    """The task is to be run again later.
-
-    `exc` is the error that caused it, if any; `when` is the number of seconds to wait or the time to run at.
-    """
+    """The task is to be run again, `when` (seconds, or a time) says; `exc` is the error that caused it, if any."""
 
     def __init__(self, message: str | None = None, exc: BaseException | str | None = None,
                  when: float | datetime | None = None, is_eager: bool = False, sig: Any = None, **kwargs: Any) -> None:

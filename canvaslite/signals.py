@@ -1,7 +1,5 @@
-"""Signals: what user code may listen to.
+"""Signals: what user code may listen to. An exception in a receiver is logged and does not reach the sender.
 
-``signal.connect(receiver, sender=…)`` and ``@signal.connect`` as in Celery. Sending asks for no
-receiver's leave: an exception in a receiver is logged and does not reach the sender.
 A hot path asks ``if signal.receivers:`` first, which is what keeps an unused signal free.
 """
 
@@ -27,11 +25,7 @@ def _key(receiver: Any, sender: Any, dispatch_uid: Any) -> tuple[Any, Any]:
 
 
 class Signal:
-    """A named event with receivers.
-
-    `providing_args` documents the keyword arguments that receivers get besides ``signal`` and ``sender``.
-    `use_caching` is accepted for compatibility and changes nothing.
-    """
+    """A named event with receivers. `providing_args` documents their arguments, `use_caching` changes nothing."""
 
     def __init__(self, providing_args: Iterable[str] | None = None, use_caching: bool = False,
                  name: str | None = None) -> None:
@@ -43,8 +37,7 @@ class Signal:
                 dispatch_uid: Any = None, retry: bool = False) -> Any:
         """Call `receiver` when the signal is sent (by `sender`, if given). Usable as a decorator.
 
-        A `weak` receiver is forgotten with its last other reference. With `retry` a failing receiver is
-        called again until it succeeds (as Celery's option of that name).
+        A `weak` receiver is forgotten with its last other reference; with `retry` it is called until it raises nothing.
         """
         if receiver is None:
             return partial(self.connect, sender=sender, weak=weak, dispatch_uid=dispatch_uid, retry=retry)

@@ -1,8 +1,4 @@
-"""Every name that leaves the process.
-
-Celery and canvaslite processes share one broker and one result store; they agree
-because both use the names below. Nothing outside this file spells one of them.
-"""
+"""Every name on which Celery and canvaslite processes must agree. Nothing outside this file spells one of them."""
 
 from __future__ import annotations
 

@@ -156,9 +156,7 @@ class Celery(Services):
         return self._tasks
 
     def finalize(self, auto: bool = False) -> None:
-        """Make all tasks that were declared, and the built-in and shared ones.
-
-        Raises `RuntimeError`: with `auto`, where ``autofinalize=False`` was given.
+        """Make all declared, built-in and shared tasks. Raises `RuntimeError` with `auto` where ``autofinalize=False``.
         """
         with self._finalize_mutex:
             if self.finalized:
@@ -214,9 +212,8 @@ class Celery(Services):
         return self.conf.finalize()
 
     def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> Any:
-        """As `config_from_object`, with the module that the environment variable names.
-
-        Raises `ImproperlyConfigured`: the variable is not set, unless `silent`.
+        """As `config_from_object`, with the module that the variable names; one that is not set is an error unless
+        `silent`.
         """
         module = os.environ.get(variable_name)
         if not module and not silent:
@@ -269,9 +266,8 @@ class Celery(Services):
         return name
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = 'tasks', force: bool = False) -> Any:
-        """Import the module `related_name` of each of `packages`, a list or a function that returns one.
-
-        Done when a worker imports its modules; at once with `force`.
+        """Import the module `related_name` of all `packages` (or what they return) when a worker imports; now with
+        `force`.
         """
         discovery = partial(discover, packages, related_name)
         if force:

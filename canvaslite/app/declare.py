@@ -93,12 +93,9 @@ class SharedDeclaration:
 
 
 def shared_task(*args: Any, **options: Any) -> Any:
-    """Declare a task of every app, of those made later too; used by packages that do not know their app.
+    """Declare a task of every app, of those made later too; returns a proxy of the current app's task.
 
-    Returns:
-        A proxy of the current app's task.
-
-    Raises `TypeError`: the decorator was applied twice to one function.
+    Raises `TypeError` where the decorator was applied twice to one function.
     """
     if len(args) == 1 and callable(args[0]):
         return _share(args[0], **options)
@@ -119,9 +116,8 @@ def _share(fun: Any, /, **options: Any) -> Any:
 
 def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: Any = None, bind: bool = False,
               **options: Any) -> Any:
-    """The app's task that runs `fun`, made and registered unless there is one of that name.
-
-    Raises `RuntimeError`: the app must be finalized first (``autofinalize=False``).
+    """The app's task of that name, made of `fun` if new. Raises `RuntimeError` before `finalize` if
+    ``autofinalize=False``.
     """
     if not app.finalized and not app.autofinalize:
         raise RuntimeError('the app is not finalized; call app.finalize() before its tasks are used')

@@ -26,9 +26,7 @@ class Setting(NamedTuple):
     kind: str
 
     def check(self, value: Any) -> Any:
-        """`value` as the setting keeps it: numbers and truth values may be given as text, paths as path objects.
-
-        Raises `ImproperlyConfigured`: it is of no type that the setting may have.
+        """`value` as the setting keeps it; numbers, truth values and paths may be text. Raises `ImproperlyConfigured`.
         """
         if value is None:
             return None

@@ -14,13 +14,11 @@ from canvaslite.utils.imports import import_from_cwd, symbol_by_name
 
 
 def find_app(name: Any) -> Any:
-    """The app of that name, looked for in the current directory first.
+    """The app of that name, looked for in the current directory first; an app is returned as it is.
 
     ``proj``, ``proj.celery`` and the like: the module's attribute ``app``, then ``celery``, then the submodule
-    ``proj.celery``, then any app that the module holds. ``proj.celery:app`` and ``proj.app``: that very object.
-    An app is returned as it is.
-
-    Raises `ImproperlyConfigured`: there is no such module, or no app in it.
+    ``proj.celery``, then any app that the module holds. ``proj.celery:app`` and ``proj.app``: that very object. Raises
+    `ImproperlyConfigured` where there is none.
     """
     if not isinstance(name, str):
         return name
@@ -83,9 +81,7 @@ _discovering = threading.local()
 def autodiscover_tasks(packages: Iterable[str], related_name: str | None = 'tasks') -> list[ModuleType]:
     """Import the module `related_name` of each of `packages` that has one; the package itself where it is empty.
 
-    A package's name may also be that of a class in one, as Django's apps are.
-
-    Raises `ImportError`: the package is not there, or an import in the module fails.
+    A package's name may also be that of a class in one, as Django's apps are. Raises `ImportError`.
     """
     # A module found so may itself call for a discovery while it is imported.
     if getattr(_discovering, 'active', False):

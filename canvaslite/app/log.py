@@ -88,10 +88,8 @@ class Logging:
     def setup(self, loglevel: int | str | None = None, logfile: str | IO[str] | None = None,
               redirect_stdouts: bool = False, redirect_level: int | str = 'WARNING', colorize: bool | None = None,
               hostname: str | None = None) -> bool:
-        """Set up logging, and with `redirect_stdouts` turn what is printed into log lines.
-
-        Returns whether anything was set up: not the second time, and not where a receiver of the
-        ``setup_logging`` signal has done it.
+        """Set up logging, and with `redirect_stdouts` turn prints into log lines; whether it was done (once, and by
+        us).
         """
         if self.already_setup:
             return False

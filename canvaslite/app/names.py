@@ -29,11 +29,7 @@ _warned: set[str] = set()
 
 
 def setting_name(key: str, prefix: str = '') -> str | None:
-    """The setting that `key` means, or None: by its name, its old name, or its name behind `prefix`.
-
-    >>> setting_name('CELERY_TASK_SERIALIZER', 'CELERY_')
-    'task_serializer'
-    """
+    """The setting that `key` means, or None: by its name, its old name, or its name behind `prefix`."""
     if key in SETTINGS:
         return key
     if prefix and key.startswith(prefix) and key[len(prefix):].lower() in SETTINGS:

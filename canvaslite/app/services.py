@@ -71,10 +71,7 @@ class Services:
         return self.connections.open(url or self.conf.broker_write_url, **options)
 
     def connection(self, hostname: Any = None, **options: Any) -> Any:
-        """A connection to the broker, or to the host or URL `hostname`.
-
-        Options: userid, password, virtual_host, port, ssl, connect_timeout, transport, transport_options, heartbeat,
-        login_method, failover_strategy; what is not given is taken from the settings.
+        """A connection to the broker, or to the host or URL `hostname`; its `options` are those of `Connections.open`.
         """
         return self.connection_for_write(hostname, **options)
 
@@ -92,8 +89,7 @@ class Services:
                   add_to_parent: bool = True, **options: Any) -> Any:
         """Send the task called `name`, which need not be known here; returns its `AsyncResult`.
 
-        `options` are those of `Task.apply_async`. A task of that name in the registry gives the options that are not
-        given; the app is not finalized for it.
+        `options` are those of `Task.apply_async`; what is not given is taken from a task of that name, if there is one.
         """
         if self.conf.task_always_eager:
             warnings.warn(AlwaysEagerIgnored('task_always_eager has no effect on send_task'),
@@ -152,9 +148,7 @@ class Services:
 
     def subclass_with_self(self, Class: Any, name: str | None = None, attribute: str = 'app',
                            reverse: str | None = None, keep_reduce: bool = False, **attributes: Any) -> Any:
-        """Make a subclass of `Class`, or of the class of that name, that has this app as its `attribute`.
-
-        Its instances are pickled as ``getattr(app, reverse)(*obj.__reduce_args__())``, unless `keep_reduce`.
+        """A subclass of `Class` (or the class of that name) with this app as `attribute`; pickled as found in the app.
         """
         Class = symbol_by_name(Class)
         made = {attribute: self, '__module__': Class.__module__, '__doc__': Class.__doc__, **attributes}
@@ -178,10 +172,7 @@ class Services:
         return self.start(argv)
 
     def start(self, argv: list[str] | None = None) -> Any:
-        """Run the command line for this app with these arguments (default: those of the program).
-
-        Returns its exit status.
-        """
+        """Run the command line for this app with these arguments (default: the program's); returns its exit status."""
         current.set_current_app(self)
         current.set_default_app(self)
         try:
@@ -193,9 +184,7 @@ class Services:
 
     @cached_property
     def timezone(self) -> tzinfo:
-        """The time zone of the ``timezone`` setting; UTC, or the local one where ``enable_utc`` is off.
-
-        Raises `ImproperlyConfigured`: there is no such time zone.
+        """The ``timezone`` setting, else UTC, else (``enable_utc`` off) the local one. Raises `ImproperlyConfigured`.
         """
         name = self.conf.timezone or (UTC if self.conf.enable_utc else local_timezone())
         try:

@@ -18,13 +18,10 @@ _FIRST_WORDS = (*{name.partition('_')[0] + '_' for name in SETTINGS if '_' in na
 
 
 def read_source(source: Any, namespace: str | None = None, silent: bool = False) -> dict[str, Any]:
-    """What `source` says, by setting name where it is one.
+    """What `source` says, by setting name where it is one. Raises `ImportError` for a missing module, unless `silent`.
 
-    `source` is a mapping, an object with attributes, or the name of a module or of something in one (``module:name``,
-    ``module.name``). With `namespace`, settings are those named ``NAMESPACE_...``; lower-case settings count as well.
-    A name that was meant for a setting and is none is warned of.
-
-    Raises `ImportError`: there is no such module, unless `silent`.
+    `source` is a mapping, an object with attributes, or the name of a module or of something in one. With `namespace`,
+    settings are those named ``NAMESPACE_...``; lower-case ones count as well. Names meant for a setting are warned of.
     """
     if isinstance(source, str):
         try:

@@ -33,10 +33,7 @@ ENTRY_POINT_GROUP = 'celery.result_backends'
 
 
 def by_name(name: str | type[Any] | None) -> type[Backend]:
-    """The class of a store: from its alias, its entry point, or ``package.module:Class``.
-
-    Raises `ImproperlyConfigured` for what is none of these.
-    """
+    """The class with that alias, entry point or path ``package.module:Class``. Raises `ImproperlyConfigured`."""
     if isinstance(name, type):
         return name
     name = name or 'disabled'

@@ -98,9 +98,7 @@ class ResultCodec:
     # -- payloads ---------------------------------------------------------------------------------------------
 
     def encode(self, data: Any) -> Any:
-        """`data` as the store keeps it: text, or bytes when the serializer or compression makes bytes.
-
-        Raises kombu's `EncodeError`.
+        """`data` as the store keeps it: text, or bytes where serializer or compression make them. Raises `EncodeError`.
         """
         if self._plain_json:
             try:
@@ -171,8 +169,7 @@ class ResultCodec:
     def exception_to_python(self, exc: Any) -> BaseException | None:
         """The exception that stored data describes; a class that is not loaded here is made up under its name.
 
-        Raises `SecurityError` when the name belongs to anything but an exception class, `ValueError` and
-        `TypeError` when `exc` describes nothing.
+        Raises `SecurityError` for what is no exception class, `ValueError` and `TypeError` for what describes nothing.
         """
         if not exc:
             return None

@@ -32,9 +32,7 @@ UNFINISHED_PREFIX, UNFINISHED_KEPT = '.writing-', 3600.0
 
 
 class FilesystemBackend(KeyValueStoreBackend):
-    """Results as files. `url` is ``file:///path``.
-
-    Raises `ImproperlyConfigured` for a folder that does not exist or cannot be written to.
+    """Results as files of ``file:///path``. Raises `ImproperlyConfigured` where nothing can be written to that folder.
     """
 
     thread_safe = True

@@ -181,9 +181,8 @@ class BaseResultConsumer:
 
     def collect(self, task_ids: Iterable[str], timeout: float | None = None,
                 on_interval: OnInterval = None, on_message: OnMessage = None) -> Iterator[tuple[str, Meta]]:
-        """``(id, meta)`` of each task as it becomes ready.
-
-        `on_message` also gets the metas of states that are not final. Raises `TimeoutError` after `timeout` seconds.
+        """``(id, meta)`` of each task as it becomes ready, `on_message` gets all. Raises `TimeoutError` after `timeout`
+        seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         wait = _Wait({bytes_to_str(task_id) for task_id in task_ids})

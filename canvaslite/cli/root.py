@@ -1,7 +1,4 @@
-"""The command itself: what all subcommands share, and how errors are told.
-
-A user's mistake (bad option, unknown app, wrong setting, server away) is one line on stderr and exit status 1 or 2.
-"""
+"""The command itself. A user's mistake is one line on stderr and exit status 1 or 2."""
 
 from __future__ import annotations
 

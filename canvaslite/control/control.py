@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partialmethod
 from typing import Any
 
 from kombu.pidbox import Mailbox
@@ -13,9 +13,7 @@ from canvaslite.exceptions import ImproperlyConfigured
 
 
 class Control:
-    """Remote control of an app's workers, through Celery's mailbox.
-
-    The commands take `destination` (names of nodes, all by default) and what `broadcast` takes.
+    """Remote control through Celery's mailbox; commands take `destination` (names of nodes) and what `broadcast` takes.
     """
 
     Mailbox = Mailbox
@@ -87,14 +85,6 @@ class Control:
         """Have workers no longer consume from a queue."""
         return self.broadcast('cancel_consumer', destination=destination, arguments={'queue': queue}, **kwargs)
 
-    def enable_events(self, destination: Any = None, **kwargs: Any) -> Any:
-        """Have workers send task events."""
-        return self.broadcast('enable_events', arguments={}, destination=destination, **kwargs)
-
-    def disable_events(self, destination: Any = None, **kwargs: Any) -> Any:
-        """Have workers send no task events."""
-        return self.broadcast('disable_events', arguments={}, destination=destination, **kwargs)
-
     def pool_grow(self, n: int = 1, destination: Any = None, **kwargs: Any) -> Any:
         """Have workers run `n` more processes or threads."""
         return self.broadcast('pool_grow', arguments={'n': n}, destination=destination, **kwargs)
@@ -113,21 +103,19 @@ class Control:
         return self.broadcast('pool_restart', destination=destination,
                               arguments={'modules': modules, 'reload': reload, 'reloader': reloader}, **kwargs)
 
-    def shutdown(self, destination: Any = None, **kwargs: Any) -> Any:
-        """Stop workers warmly."""
-        return self.broadcast('shutdown', arguments={}, destination=destination, **kwargs)
+    def _tell(self, command: str, destination: Any = None, **kwargs: Any) -> Any:
+        return self.broadcast(command, arguments={}, destination=destination, **kwargs)
 
-    def heartbeat(self, destination: Any = None, **kwargs: Any) -> Any:
-        """Have workers send a heartbeat now."""
-        return self.broadcast('heartbeat', arguments={}, destination=destination, **kwargs)
+    #: Have workers send task events, send none, send a heartbeat now, stop warmly.
+    enable_events, disable_events = partialmethod(_tell, 'enable_events'), partialmethod(_tell, 'disable_events')
+    heartbeat, shutdown = partialmethod(_tell, 'heartbeat'), partialmethod(_tell, 'shutdown')
 
     def broadcast(self, command: str, arguments: dict[str, Any] | None = None, destination: Any = None,
                   connection: Any = None, reply: bool = False, timeout: float | None = 1.0, limit: int | None = None,
                   callback: Callable[[Any], Any] | None = None, channel: Any = None, pattern: str | None = None,
                   matcher: str | None = None, **extra_kwargs: Any) -> Any:
-        """Send a command to workers; with `reply` wait up to `timeout` seconds for their answers (at most `limit`).
-
-        `pattern` and `matcher` (``glob``, ``pcre``) choose nodes by name.
+        """Send a command; with `reply` wait `timeout` seconds for answers. `pattern` and `matcher` choose nodes by
+        name.
         """
         chosen = {'pattern': pattern, 'matcher': matcher} if pattern and matcher else {}
         with self.app.connection_or_acquire(connection) as conn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partialmethod
 from typing import Any
 
 from kombu.matcher import match
@@ -24,17 +24,6 @@ def flatten_reply(reply: Iterable[dict[str, Any]]) -> dict[str, Any]:
             f'Several workers answered as {", ".join(sorted(twice))}: give each its own name with worker -n.'),
             stacklevel=2)
     return nodes
-
-
-class _Question:
-    """A method that asks something without arguments."""
-
-    def __init__(self, command: str, doc: str) -> None:
-        self.command = command
-        self.__doc__ = doc
-
-    def __get__(self, inspect: Any, owner: Any = None) -> Any:
-        return self if inspect is None else partial(inspect._request, self.command)
 
 
 class Inspect:
@@ -70,11 +59,10 @@ class Inspect:
             return {node: answer for node, answer in by_node.items() if match(node, self.pattern, self.matcher)}
         return by_node
 
-    report = _Question('report', 'Information for bug reports.')
-    clock = _Question('clock', 'Logical clocks.')
-    stats = _Question('stats', 'Statistics.')
-    revoked = _Question('revoked', 'Ids of revoked tasks.')
-    active_queues = _Question('active_queues', 'Queues that are consumed from.')
+    #: Information for bug reports, logical clocks, statistics, ids of revoked tasks, queues that are consumed from.
+    report, clock = partialmethod(_request, 'report'), partialmethod(_request, 'clock')
+    stats, revoked = partialmethod(_request, 'stats'), partialmethod(_request, 'revoked')
+    active_queues = partialmethod(_request, 'active_queues')
 
     def active(self, safe: bool | None = None) -> Any:
         """Tasks that run; with `safe` their arguments as representations."""

@@ -14,10 +14,7 @@ ALIASES = {**dict.fromkeys(('prefork', 'processes'), 'canvaslite.pools.prefork.p
 
 
 def pool_class(name: Any) -> Any:
-    """The class of the pool called `name`: a name of ours, ``module:Class``, or the class itself.
-
-    Raises `ImproperlyConfigured` when there is none of that name.
-    """
+    """The class of that name (one of ours, or ``module:Class``), or the class itself. Raises `ImproperlyConfigured`."""
     if not isinstance(name, str):
         return name
     if name in ALIASES:

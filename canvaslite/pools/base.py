@@ -90,8 +90,8 @@ class Preparation:
 class Pool(ABC):
     """Base of the pools. `limit` is the number of tasks that run at once.
 
-    The loop calls `pump` at the end of each of its turns: only there are requests handed over, so that a
-    turn costs one write for each child, not one for each task.
+    Requests are handed over only in `pump`, at the end of a turn of the loop, so that a turn costs one write for a
+    child.
     """
 
     #: Name by which users ask for it.

@@ -9,10 +9,7 @@ SignatureDict = dict[str, Any]
 
 
 class Envelope(NamedTuple):
-    """One task message, free of any wire format. Immutable; change it with `_replace`.
-
-    A named tuple because thousands are made a second, and it is the cheapest frozen record.
-    """
+    """One task message, free of any wire format; a named tuple because it is the cheapest frozen record."""
 
     #: Id of the task, and of its result.
     id: str

@@ -11,10 +11,7 @@ KOMBU_PROPERTIES = 1
 
 
 class Verdict(NamedTuple):
-    """Why a task is not to be run: recorded as its outcome by whoever the job is given to.
-
-    The parent never touches the result store; it hands the job to a child with the verdict on it.
-    """
+    """Why a task is not to be run: whoever gets the job records it, for the parent never touches the result store."""
 
     #: One of ``revoked``, ``expired``, ``terminated``, ``lost``, ``timelimit``, ``unknown``.
     kind: str

@@ -27,10 +27,9 @@ def encode_body(env: Envelope) -> dict[str, Any]:
 
 
 def decode(headers: Mapping[str, Any], properties: Mapping[str, Any], payload: Mapping[str, Any]) -> Envelope:
-    """The envelope in a message whose decoded body is the mapping `payload`.
+    """The envelope in a message with the mapping `payload` as body; headers of protocol 2, if any, are read first.
 
-    A message with both (a body as above and protocol 2 headers) is read with the headers first.
-    Raises `InvalidTaskError` when the message does not follow the protocol.
+    Raises `InvalidTaskError`.
     """
     canvas = {name: payload.get(name) for name in ('callbacks', 'errbacks', 'chord')}
     body = (payload.get('args', ()), payload.get('kwargs', {}), canvas)

@@ -35,10 +35,7 @@ def encode_embed(env: Envelope) -> dict[str, Any]:
 
 
 def decode(headers: Mapping[str, Any], properties: Mapping[str, Any], payload: Any) -> Envelope:
-    """The envelope in a message; `payload` is its decoded body ``(args, kwargs, embed)``.
-
-    Raises `InvalidTaskError` when the message does not follow the protocol.
-    """
+    """The envelope in a message with the decoded body ``(args, kwargs, embed)``. Raises `InvalidTaskError`."""
     args, kwargs, embed = _split(payload)
     get = headers.get
     task_id, name = get('id'), get('task')

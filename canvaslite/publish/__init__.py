@@ -1,4 +1,1 @@
-"""Sending: routing, task messages, and the fast path to RabbitMQ.
-
-``app.publisher`` is a `Publisher`, ``app.amqp`` an `AMQP`. Many messages at once go through ``app.publisher.burst()``.
-"""
+"""Sending: ``app.publisher`` is a `Publisher` (many messages: its ``burst()``), ``app.amqp`` an `AMQP`."""

@@ -155,10 +155,7 @@ class AMQP:
                    origin: str | None = None, ignore_result: bool | None = False, argsrepr: str | None = None,
                    kwargsrepr: str | None = None, stamped_headers: Any = None, replaced_task_nesting: int = 0,
                    **options: Any) -> task_message:
-        """A protocol 2 message.
-
-        Raises TypeError when `args` is no list or tuple or `kwargs` no mapping, and ValueError for a countdown that is
-        out of range.
+        """A protocol 2 message. Raises TypeError for arguments that are none, ValueError for a countdown out of range.
         """
         args, kwargs = check_arguments(args, kwargs)
         levels = self.app.conf.task_repr_maxlevels

@@ -88,10 +88,7 @@ class PublishChannel:
             failure = self._attempt(messages, settle, destination)
 
     def finish(self) -> None:
-        """Learn that all has arrived, with publisher confirms or after more than one write. Raises as `send`.
-
-        Without confirms a single write is left to the network, as a message sent alone is.
-        """
+        """Learn that all has arrived, as `send` does. Without confirms a single write is left to the network."""
         if self._kept and (self._writes > 1 or self._confirming):
             self.send((), settle=True)
 
@@ -207,9 +204,8 @@ class PublishChannel:
 
 
 class ChannelPool:
-    """Lends `PublishChannel` objects: at most ``broker_pool_limit`` exist (None: any number; 0: none is kept).
-
-    Hands out the one that came back last: the others stay idle and the fewest possible are opened.
+    """Lends at most ``broker_pool_limit`` channels (None: any number; 0: none is kept), the last one that came back
+    first.
     """
 
     def __init__(self, app: Any) -> None:

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 from canvaslite import current, wire
+from canvaslite.utils.time import parse_time
 
 logger = logging.getLogger('canvaslite.publish')
 
@@ -51,10 +52,7 @@ def listed(value: Any) -> Any:
 
 
 def eta_text(app: Any, countdown: float | None, eta: datetime | str | None, now: datetime | None = None) -> str | None:
-    """When the task may run, ISO 8601; a countdown (seconds from `now`) wins over `eta`.
-
-    Raises ValueError for a countdown that is out of range.
-    """
+    """When the task may run, ISO 8601; a countdown wins over `eta`. Raises ValueError where that is out of range."""
     if countdown:
         return _moment_after(app, countdown, 'countdown', now).isoformat()
     return eta.isoformat() if isinstance(eta, datetime) else eta or None
@@ -84,7 +82,7 @@ def seconds_until(app: Any, moment: float | datetime | str) -> float:
         return float(moment)
     if not isinstance(moment, (datetime, str)):
         raise TypeError(f'a time is a number of seconds, a datetime or ISO 8601 text, not {moment!r}')
-    return (_aware(moment) - _aware(app.now())).total_seconds()
+    return (parse_time(moment, timezone.utc) - parse_time(app.now(), timezone.utc)).total_seconds()
 
 
 def in_window(options: Mapping[str, Any]) -> bool:
@@ -99,10 +97,3 @@ def seconds_to_live(app: Any, expires: float | datetime | str, task_id: str) -> 
         logger.warning('%s has expired %.3fs before it was sent: it is sent with an expiration of 0, so that the '
                        'broker drops it unless a worker takes it at once.', task_id, -seconds)
     return max(seconds, 0.0)
-
-
-def _aware(moment: datetime | str) -> datetime:
-    """In UTC; a time without a zone is taken as UTC."""
-    if isinstance(moment, str):  # Python 3.10 does not know the Z
-        moment = datetime.fromisoformat(moment[:-1] + '+00:00' if moment.endswith(('Z', 'z')) else moment)
-    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)

@@ -69,11 +69,9 @@ class Publisher:
                 task: Any = None, producer: Any = None) -> str:
         """Send a task message; returns the task's id.
 
-        `options` are those of ``apply_async``, in which `task`'s own are merged already. `producer` is a `Burst`, or a
-        `kombu.Producer` of the caller's; without one the message leaves at once over a pooled channel.
-
-        Raises TypeError for arguments that are none, `EncodeError` for those that the serializer does not take,
-        `QueueNotFound`, and `OperationalError` when the broker cannot be reached.
+        `options` are those of ``apply_async``, `task`'s own merged in. `producer` is a `Burst`, or a `kombu.Producer`
+        of the caller's; without one the message leaves at once. Raises TypeError for arguments that are none,
+        `EncodeError`, `QueueNotFound`, and `OperationalError` when the broker cannot be reached.
         """
         task_id: str = options.get('task_id') or uuid()
         if self._raw and (producer is None or producer.__class__ is Burst) and not _anybody_listens():
@@ -89,10 +87,7 @@ class Publisher:
         return task_id
 
     def burst(self, producer: Any = None) -> AbstractContextManager[Any]:
-        """A new `Burst` for a ``with`` statement; or `producer`, which stays its owner's, when there is one already.
-
-        Where the transport is not our AMQP one, a burst is one `kombu.Producer`.
-        """
+        """A new `Burst` (on other transports than ours a `kombu.Producer`), or `producer`, which stays its owner's."""
         if producer is not None:
             return nullcontext(producer)
         return Burst(self._channels(), self._held) if self._is_raw() else self._one_producer()

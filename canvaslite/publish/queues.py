@@ -12,12 +12,10 @@ from kombu import Exchange, Queue
 class Queues(dict[str, Any]):
     """Queue name to `kombu.Queue`, with the queues a worker consumes from among them.
 
-    A name that is not there is made on the spot when `create_missing` is set, as Celery makes it: a direct exchange
-    and a routing key of the queue's own name, so that both sides declare the same queue.
-
-    `queues` is a mapping or a sequence of `Queue`; in a mapping a value may also be a dict of `Queue.from_dict`
-    options. `create_missing_queue_type` is ``classic`` or ``quorum``. `autoexchange` makes the exchange of a missing
-    queue from its name. `max_priority` becomes ``x-max-priority`` where a queue does not say its own.
+    A name that is not there is made on the spot when `create_missing` is set, as Celery makes it: a direct exchange and
+    a routing key of the queue's own name, so that both sides declare the same queue. `queues` is a mapping (of `Queue`
+    or `Queue.from_dict` options) or a sequence of `Queue`. `create_missing_queue_type` is ``classic`` or ``quorum``.
+    `autoexchange` makes a missing queue's exchange. `max_priority` is ``x-max-priority`` where a queue says none.
     """
 
     _consume_from: dict[str, Any] | None = None

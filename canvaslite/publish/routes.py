@@ -55,10 +55,7 @@ class Router:
         return all(isinstance(router, MapRoute) for router in self.routes)
 
     def route(self, options: Options, name: str, args: Any = (), kwargs: Any = None, task_type: Any = None) -> Options:
-        """The options with the destination filled in; what the caller gave wins over the route.
-
-        Raises `QueueNotFound` when the queue is unknown and may not be made.
-        """
+        """The options with the destination filled in, what the caller gave winning. Raises `QueueNotFound`."""
         options = self.expand_destination(options)
         if self.routes:
             route = self.lookup_route(name, args, kwargs or {}, options, task_type)

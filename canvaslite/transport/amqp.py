@@ -110,9 +110,8 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
     # --- reading -------------------------------------------------------------------------
 
     def drain_events(self, timeout: float | None = None) -> None:
-        """Dispatch one event, waiting up to `timeout` seconds for it (``None``: as long as it takes).
-
-        Raises `TimeoutError` when none came. Queued frames are written before it waits.
+        """Dispatch one event, waited for up to `timeout` seconds (``None``: as long as it takes). Raises
+        `TimeoutError`.
         """
         inbound = self._on_inbound_frame
         outer, self._dispatching = self._dispatching, True
@@ -222,10 +221,7 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
     # --- the end -----------------------------------------------------------------------------
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
-        """Take leave of the broker; a connection that is lost already is only let go.
-
-        A broker that does not answer (it is blocked, or the network swallows everything) is not waited for long.
-        """
+        """Take leave of the broker, without waiting long for its answer; a lost connection is only let go."""
         if self._transport is not None and not self._transport.connected:
             self.collect()
             return None

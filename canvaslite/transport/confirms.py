@@ -19,10 +19,7 @@ class Returned(NamedTuple):
 
 
 class BurstNacked(MessageNacked):  # type: ignore[misc]
-    """The broker refused messages; it keeps none of them.
-
-    `positions` are those of the refused messages in the burst (a single publish: 0), in rising order.
-    """
+    """The broker refused messages: those at `positions` in the burst, in rising order. It keeps none of them."""
 
     def __init__(self, text: str, positions: Sequence[int]) -> None:
         self.positions = tuple(positions)

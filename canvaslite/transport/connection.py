@@ -13,10 +13,8 @@ _FAST = {f'kombu.transport.pyamqp.{name}': f'canvaslite.transport.amqp:{name}'
 
 
 class BrokerConnection(Connection):  # type: ignore[misc]
-    """A `kombu.Connection` in everything but the transport class for AMQP URLs.
-
-    The choice is made when the transport is needed, so it also holds for failover URLs, clones and pickled connections,
-    and `kombu` itself stays untouched.
+    """A `kombu.Connection` that uses our transport for AMQP URLs, also for failover URLs, clones and pickled
+    connections.
     """
 
     def get_transport_cls(self) -> Any:

@@ -35,11 +35,7 @@ _ROUTES_KEPT = 1024
 
 
 class RawDelivery:
-    """One message as the broker sent it; nothing of it is decoded but the envelope of its delivery.
-
-    `channel` is the `Channel` on which it is to be acknowledged; `properties` the raw property list, for `table.peek`
-    and `properties.decode_properties`.
-    """
+    """One message as the broker sent it: `properties` is the raw list, `channel` where it is to be acknowledged."""
 
     __slots__ = ('body', 'channel', 'consumer_tag', 'delivery_tag', 'exchange', 'properties', 'redelivered',
                  'routing_key')

@@ -42,10 +42,7 @@ def encode_properties(headers: bytes | Mapping[str, Any] | None = None, **proper
 
 
 class PropertyTemplate:
-    """A property list prepared but for what differs between two messages of one kind: headers and correlation id.
-
-    The correlation id is part of every list it makes.
-    """
+    """A property list prepared but for headers and correlation id, in which messages of one kind differ."""
 
     __slots__ = ('_after', '_before', '_between')
 
@@ -79,10 +76,7 @@ def _encode(name: str, form: int, value: Any) -> bytes:
 
 
 def decode_properties(raw: bytes) -> dict[str, Any]:
-    """The properties in a raw list, by kombu's names; those that the message does not have are left out.
-
-    Raises `FrameSyntaxError` when the list is malformed.
-    """
+    """The properties in a raw list that are there, by kombu's names. Raises `FrameSyntaxError` for a malformed one."""
     try:
         return _read_all(raw)
     except CUT_SHORT as error:

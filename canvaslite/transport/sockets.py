@@ -32,7 +32,7 @@ class _BufferedSocket:
     having_timeout: Any
 
     def receive(self, timeout: float | None) -> bytes:
-        """What has arrived, at least one byte; waits up to `timeout` seconds for it (``None``: as long as it takes).
+        """At least one byte, waited for up to `timeout` seconds (``None``: as long as it takes).
 
         Raises `TimeoutError` when nothing came, another `OSError` when the connection is lost.
         """
@@ -61,9 +61,7 @@ class _BufferedSocket:
         return False
 
     def break_off(self) -> None:
-        """End the connection without a word to the broker; the descriptor stays open until somebody closes it.
-
-        A descriptor closed here could be reused by another file while an event loop still watches its number.
+        """End the connection without a word to the broker. Its descriptor stays open: an event loop may still watch it.
         """
         self.connected = False
         if self.sock is not None:

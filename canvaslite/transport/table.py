@@ -39,9 +39,7 @@ _COUNTED = frozenset(b'SxAF')
 
 
 def encode_table(mapping: Mapping[str, Any]) -> bytes:
-    """`mapping` as a field table, its four-byte length in front.
-
-    Raises `FrameSyntaxError` for a value of a type that AMQP has no form for, and for a name over 255 bytes.
+    """`mapping` as a field table with its length. Raises `FrameSyntaxError` for values and names that AMQP cannot say.
     """
     try:
         return join_entries([encode_entry(name, value) for name, value in mapping.items()])
@@ -179,9 +177,9 @@ def _read_array(buffer: bytes, offset: int) -> tuple[list[Any], int]:
 
 
 def peek(properties: bytes, wanted: frozenset[str]) -> dict[str, Any]:
-    """Those of the `wanted` headers that the raw property list has, decoded; all others are stepped over.
+    """The `wanted` headers of a raw property list, decoded; others are stepped over, and nothing is read behind the
+    last.
 
-    Stops at the last one found, so headers that are written first are cheap to read.
     Raises `FrameSyntaxError` when the list cannot be read that far.
     """
     try:

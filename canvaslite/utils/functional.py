@@ -15,10 +15,7 @@ def _empty() -> None:
 
 
 def head_from_fun(fun: Callable[..., Any], bound: bool = False) -> Callable[..., Any]:
-    """A function that takes the arguments that `fun` takes, with `bound` without the first, and does nothing.
-
-    Calling it is the quickest way to find out whether arguments fit, with Python's own `TypeError` if they do not.
-    """
+    """A function that takes `fun`'s arguments, with `bound` without the first, and does nothing: the quickest check."""
     if isinstance(fun, FunctionType):
         return _copy_head(fun, 1 if bound and fun.__code__.co_argcount else 0)
     try:

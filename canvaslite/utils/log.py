@@ -11,10 +11,7 @@ task_logger = logging.getLogger('celery.task')
 
 
 def get_task_logger(name: str) -> logging.Logger:
-    """A logger for the tasks of a module; its lines show the task that wrote them.
-
-    Raises `RuntimeError`: the name is one of ours.
-    """
+    """A logger whose lines show the task that wrote them. Raises `RuntimeError` for a name of ours."""
     if name in ('celery', 'celery.task', 'canvaslite'):
         raise RuntimeError(f'Logger name {name!r} is reserved!')
     logger = ancestor = logging.getLogger(name)

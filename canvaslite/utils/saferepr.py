@@ -46,10 +46,7 @@ def _represent_plainly(value: Any, members: Any, maxlen: int) -> str | None:
 
 
 def saferepr(value: Any, maxlen: int | None = None, maxlevels: int | None = 3) -> str:
-    """Text for `value`, of about `maxlen` characters at most, with at most `maxlevels` levels of brackets.
-
-    Anything whose own repr raises is shown as unrepresentable.
-    """
+    """Text for `value`, of about `maxlen` characters and `maxlevels` levels of brackets at most. Never raises."""
     writer = _Writer(maxlen, maxlevels or 0)
     with contextlib.suppress(_Full):  # the brackets are closed already
         writer.write_value(value, 0)

@@ -1,7 +1,4 @@
-"""The worker's connection: getting one, and another when it is lost; reading from it; how much may come over it.
-
-While there is none the loop goes on: children report, time limits are kept, and the worker can be stopped.
-"""
+"""The worker's connection: getting one, also when it is lost, while the loop goes on; reading from it, and how much."""
 
 from __future__ import annotations
 
@@ -29,9 +26,8 @@ _LARGEST = 65535
 
 
 class Recovery:
-    """Connects as the ``broker_connection_*`` settings say.
-
-    `wait(seconds)` lets the loop run meanwhile, and raises when the worker is to stop.
+    """Connects as ``broker_connection_*`` say; `wait(seconds)` lets the loop run, and raises when the worker is to
+    stop.
     """
 
     def __init__(self, app: Any, wait: Callable[[float], None]) -> None:
@@ -174,10 +170,9 @@ class Binding:
 
 
 class Prefetch:
-    """A count that is told to the broker at most once per turn of the loop.
+    """A count that is told to the broker at most once per turn of the loop; 0 means no limit, and stays so.
 
-    Messages that wait for their ETA do not count: each makes room for another. 0 means no limit, and stays so.
-    `limit` bounds what is added for them (`worker_eta_task_limit`).
+    Messages that wait for their ETA do not count: each makes room for another, up to `limit` in all.
     """
 
     def __init__(self, initial: int, limit: int | None = None) -> None:

@@ -22,10 +22,7 @@ CLOSE_TIMEOUT = 5.0
 
 
 class Consumer:
-    """Takes messages from the broker, and tells it what became of them.
-
-    Steps and remote control commands get it as their parent; the attributes without underscore are theirs to use.
-    """
+    """Takes messages and tells the broker what became of them; steps and commands use what has no underscore."""
 
     class Blueprint(bootsteps.Blueprint):
         """What is started with each connection; the last step runs the loop."""
@@ -143,10 +140,7 @@ class Consumer:
         """The requests that did not start, taken from wherever they wait."""
         taken: list[Request] = self.pool.withdraw(lambda request: request.stage is not Stage.ACTIVE)
         taken += self.state.requests(Stage.SCHEDULED)
-        for policy in self.policies.known.values():
-            if policy.bucket is not None:
-                taken += policy.bucket.waiting
-                policy.bucket.waiting.clear()
+        taken += self.policies.empty_buckets()
         for request in set(self.state.requests()).difference(taken):
             request.stage = Stage.ACTIVE
         return taken
@@ -221,9 +215,8 @@ class Consumer:
     # -- the loop
 
     def hand_over(self) -> None:
-        """Give the pool's processes what they are to have, and tell the broker what became of its messages.
-
-        The loop calls it in each turn before it waits.
+        """Give the processes what they are to have, and the broker its answers; called in each turn before the loop
+        waits.
         """
         # Waiting for the broker's answer may bring more messages, which may change the count again.
         while self.prefetch.value != self.prefetch.told and self.task_consumer is not None:
@@ -304,14 +297,17 @@ class Consumer:
 
     def reset_rate_limits(self) -> None:
         """Read the tasks' rate limits again; what waits, waits for the new ones."""
-        waiting = {policy: policy.bucket for policy in self.policies.known.values() if policy.bucket is not None}
+        waiting = self.policies.empty_buckets()
         self.policies.refresh()
-        for policy, bucket in waiting.items():
-            if policy.bucket is not None:
-                bucket.pour_into(policy.bucket, self.pool.submit, self.hub)
-            else:
-                while bucket.waiting:
-                    self.pool.submit(bucket.waiting.popleft())
+        for request in waiting:
+            self.submit(request)
+
+    def submit(self, request: Request) -> None:
+        """On to the pool, or to the task's bucket where its rate is limited."""
+        if request.policy.bucket is not None:
+            request.policy.bucket.add(request, self.pool.submit, self.hub)
+        else:
+            self.pool.submit(request)
 
     def release_inherited(self) -> None:
         """In a child: let go of the parent's connection."""

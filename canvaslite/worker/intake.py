@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone, tzinfo
+from datetime import datetime, timezone
 from typing import Any
 
 from amqp.exceptions import FrameSyntaxError
@@ -32,6 +32,7 @@ from canvaslite import signals
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.execution.message import MessageReader
 from canvaslite.transport.table import peek
+from canvaslite.utils.time import parse_time
 from canvaslite.wire import DECISIVE_HEADERS
 from canvaslite.worker.connection import Prefetch
 from canvaslite.worker.messages import KombuMessage, Received
@@ -48,10 +49,7 @@ _SHOWN = 300
 
 
 class Intake:
-    """Takes messages of one connection and sees to it that each goes where it belongs.
-
-    `consumer` is what signal handlers get as sender; its app, pool, hub and policies are used.
-    """
+    """Sees to it that each message of a connection goes where it belongs; `consumer` is the signals' sender."""
 
     def __init__(self, consumer: Any, receipts: RawReceipts | MessageReceipts, prefetch: Prefetch,
                  returns: Returns) -> None:
@@ -61,7 +59,7 @@ class Intake:
         self.prefetch = prefetch
         self.returns = returns
         self.hub = consumer.hub
-        self.pool = consumer.pool
+        self.pool, self.submit = consumer.pool, consumer.submit
         self.state: State = consumer.state
         self.policies: Policies = consumer.policies
         self.timezone = app.timezone
@@ -116,19 +114,13 @@ class Intake:
             return
         if signals.task_received.receivers:
             signals.task_received.send(sender=self.consumer, request=request)
-        self._submit(request)
+        self.submit(request)
 
     def _hold(self, request: Request) -> None:
         self.state.hold(request)
         if self._tells:
             data = {'id': request.id, 'name': request.name, 'eta': request.eta}
             logger.info('Task %(name)s[%(id)s] received', data, extra={'data': data})
-
-    def _submit(self, request: Request) -> None:
-        if request.policy.bucket is not None:
-            request.policy.bucket.add(request, self.pool.submit, self.hub)
-        else:
-            self.pool.submit(request)
 
     # -- all other cases
 
@@ -212,7 +204,7 @@ class Intake:
         if self.state.is_revoked(request):
             self._discard(request, 'revoked')
         else:
-            self._submit(request)
+            self.submit(request)
 
     def _discard(self, request: Request, reason: str) -> None:
         logger.info('Discarding revoked task: %s[%s]', request.name, request.id)
@@ -257,27 +249,6 @@ def _task_of(headers: dict[str, Any]) -> tuple[str, str]:
 def _reason(exc: Exception) -> str:
     """What an error says, on one line and without its full stop."""
     return f'{" ".join(str(exc).split()):.500}'.rstrip('.') or type(exc).__name__
-
-
-def parse_time(value: Any, local: tzinfo) -> datetime:
-    """The moment that a header names, in ISO 8601; one without an offset is in `local` time.
-
-    Raises `ValueError` when it names none.
-    """
-    if isinstance(value, datetime):
-        moment = value
-    elif isinstance(value, str):
-        text = value.strip()
-        moment = datetime.fromisoformat(text[:-1] + '+00:00' if text[-1:] in 'zZ' else text)
-    else:
-        raise ValueError(f'not a time: {value!r:.100}')
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=local)
-    # Arithmetic with an extreme date can overflow; find out here.
-    try:
-        return moment.astimezone(timezone.utc)
-    except OverflowError as exc:
-        raise ValueError(f'out of range: {value!r:.100}') from exc
 
 
 def describe(received: Received) -> str:

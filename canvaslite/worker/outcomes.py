@@ -1,7 +1,6 @@
 """`Outcomes`: what is acknowledged, rejected, recorded and logged when a task started, ended, or was lost.
 
-A task whose process is gone has no outcome yet. Unless it goes back to the broker, its job gets a verdict, which a
-child records in its place.
+A task whose process is gone gets a verdict, which a child records in its place, unless it goes back to the broker.
 """
 
 from __future__ import annotations

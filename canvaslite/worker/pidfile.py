@@ -20,23 +20,19 @@ class Pidfile:
 
     def acquire(self) -> None:
         """Write the file. One that a dead process left is replaced. Raises `PidfileTaken`, or `OSError`."""
-        while not self._create():
-            holder = self._read()
-            if holder is not None and holder != os.getpid() and _is_alive(holder):
-                raise PidfileTaken(f'the pidfile {self.path} is held by process {holder}')
-            with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-                os.unlink(self.path)
-        self._held = True
+        while not self._held:
+            try:
+                with open(self.path, 'x') as file:
+                    os.fchmod(file.fileno(), 0o644)
+                    file.write(f'{os.getpid()}\n')
+                self._held = True
+            except FileExistsError:
+                holder = self._read()
+                if holder is not None and holder != os.getpid() and _is_alive(holder):
+                    raise PidfileTaken(f'the pidfile {self.path} is held by process {holder}') from None
+                with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+                    os.unlink(self.path)
         atexit.register(self.release)
-
-    def _create(self) -> bool:
-        try:
-            fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(fd, 'w') as file:
-            file.write(f'{os.getpid()}\n')
-        return True
 
     def _read(self) -> int | None:
         try:

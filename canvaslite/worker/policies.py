@@ -14,10 +14,7 @@ _SECONDS = {'s': 1, 'm': 60, 'h': 3600}
 
 
 def parse_rate(rate: Any) -> float:
-    """Tasks per second of a limit like ``10``, ``'10/s'``, ``'100/m'``, ``'1/h'``; 0 for none.
-
-    Raises `ValueError` when it is none of these.
-    """
+    """Tasks per second of a limit like ``10``, ``'10/s'``, ``'100/m'``, ``'1/h'``; 0 for none. Raises `ValueError`."""
     if not rate:
         return 0.0
     if not isinstance(rate, str):
@@ -50,13 +47,10 @@ class Bucket:
                 return
             release(self.waiting.popleft())
 
-    def pour_into(self, other: Bucket, release: Callable[[Any], None], hub: Any) -> None:
-        """Have what waits here wait in `other`: the limit has changed."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        while self.waiting:
-            other.add(self.waiting.popleft(), release, hub)
+    def empty(self) -> list[Any]:
+        """Take out what waits."""
+        taken, self.waiting = list(self.waiting), deque()
+        return taken
 
 
 class Policy(Pace):
@@ -139,6 +133,11 @@ class Policies:
         """Read the tasks' options again: remote control has changed one."""
         for policy in self.known.values():
             policy.read(self.hard, self.soft, self.rate_limited)
+
+    def empty_buckets(self) -> list[Any]:
+        """Take out the requests that wait for a rate limit."""
+        return [request for policy in self.known.values() if policy.bucket is not None
+                for request in policy.bucket.empty()]
 
     def counts(self) -> dict[str, int]:
         """How many tasks ended here, by name."""

@@ -87,10 +87,7 @@ class RawReceipts:
 
 
 class MessageReceipts:
-    """Receipts of kombu messages, which know their own channel.
-
-    A transport that is lost is found out where messages are read from it; here that is only told.
-    """
+    """Receipts of kombu messages, which know their own channel. A lost one is found out where messages are read."""
 
     __slots__ = ('closed', 'remembered')
 

@@ -33,9 +33,7 @@ class Stage(IntEnum):
 
 
 class Request:
-    """What the worker knows of one message.
-
-    `received` is the message with its receipt; `policy` what its task wishes; `limits` its hard and soft time limit.
+    """What the worker knows of one message: its receipt, what its task wishes, its hard and soft time limit, its stage.
     """
 
     __slots__ = ('_context', '_time_start', 'acknowledged', 'attempts', 'cancelled', 'early', 'eta', 'expires', 'id',

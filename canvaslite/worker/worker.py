@@ -40,12 +40,9 @@ EX_CANTCREAT = 73
 class Worker:
     """A worker. Making one imports the app's modules and checks the settings; `start` runs it to its end.
 
-    Options that are None are taken from the settings. `concurrency` is the number of processes or threads, or
-    ``'auto'``; `queues` and `exclude_queues` are names, in a list or with commas between them;
-    `ready_callback(consumer)` is called when it takes messages. `optimization` is accepted for compatibility.
-
-    Raises:
-        ImproperlyConfigured: a setting is wrong; the message names it.
+    Options that are None are taken from the settings. `concurrency` may be ``'auto'``; `queues` and `exclude_queues`
+    are names, in a list or with commas; `ready_callback(consumer)` is called when it takes messages; `optimization`
+    changes nothing. Raises `ImproperlyConfigured` for a wrong setting.
     """
 
     class Blueprint(bootsteps.Blueprint):

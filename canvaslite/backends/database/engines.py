@@ -80,9 +80,8 @@ class Database:
         _databases.add(self)
 
     def transact(self, work: Callable[..., T], *args: Any) -> T:
-        """``work(connection, *args)`` in one transaction; repeated if it collides with another or loses its connection.
-
-        `work` must be such that doing it twice does no harm: a commit whose answer is lost is repeated too.
+        """``work(connection, *args)`` in one transaction; done again, without harm, if it collides or its connection is
+        lost.
         """
         return self._repeat(self._transact_once, work, args)
 

@@ -53,9 +53,7 @@ class Statements:
 
 
 def upsert(dialect: str, table: sa.Table, columns: Iterable[str], final: str | None = None) -> Any:
-    """Insert a row of `columns`, the first of which is a unique key, or update the one that has the same key.
-
-    A row stays as it is when the column `final` says that its task succeeded.
+    """Insert a row with `columns`, whose first is a unique key, or update that row, unless `final` says it succeeded.
     """
     key, *changed = columns
     may_change = sa.true() if final is None else sa.or_(table.c[final].is_(None), table.c[final] != states.SUCCESS)

@@ -29,10 +29,9 @@ _JSON_SUCCESS = b'{"status": "SUCCESS"'
 
 
 class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
-    """Keeps results in Redis.
+    """Keeps results in Redis. `host` may be a URL; `connection_pool` is a class like redis-py's ``ConnectionPool``.
 
-    `host` may be a URL; `connection_pool` is a class like redis-py's ``ConnectionPool``.
-    Raises `ImproperlyConfigured` without redis-py, and for settings that make no sense.
+    Raises `ImproperlyConfigured` for settings that make no sense.
     """
 
     ResultConsumer = _ResultConsumer

@@ -163,9 +163,8 @@ class ResultConsumer(BaseResultConsumer):
             self._send((b'PING',))
 
     def _lose(self, exc: Exception) -> float:
-        """The connection is gone: forget it, and say how many seconds to wait before the next attempt.
-
-        Raises `exc` when there were more attempts than ``retry_policy`` allows.
+        """The connection is gone; seconds to wait before the next attempt. Raises `exc` when ``retry_policy`` allows
+        none.
         """
         with self.changed:
             self.stop()

@@ -27,10 +27,7 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
 
 
 class Link:
-    """The connections of one process to one server. Any thread may call; each call has a connection to itself.
-
-    `make_pool` makes redis-py's connection pool when it is first needed.
-    """
+    """Connections of one process to one server, one for each call in any thread; `make_pool` makes redis-py's pool."""
 
     def __init__(self, make_pool: Callable[[], Any]) -> None:
         self._make_pool = make_pool

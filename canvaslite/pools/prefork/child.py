@@ -45,9 +45,7 @@ _RESET = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGQUIT, signal.
 
 
 class ChildProgram(NamedTuple):
-    """What a child process runs, from the fork to its end.
-
-    `release` closes what it inherited and does not need; `theirs` is the parent's end of its own socket.
+    """A child's life: `release` closes what it inherited and does not need, `theirs` is the parent's end of its socket.
     """
 
     sock: socket.socket

@@ -78,9 +78,7 @@ class JobReader:
         self._rest = b''
 
     def read(self) -> list[tuple[int, Job | None]]:
-        """Wait for at least one frame; return all that are there as (seq, job), with None for the closing one.
-
-        Raises `EOFError` when the parent is gone.
+        """Wait for a frame; all that are there as (seq, job), None for the closing one. `EOFError`: the parent is gone.
         """
         jobs: list[tuple[int, Job | None]] = []
         data = self._rest

@@ -23,10 +23,7 @@ OUT_LIMIT = 1 << 20
 
 
 class ChildHandle:
-    """One child: its process, what it was given and what is still to be written to it.
-
-    `inflight` holds (request, assumed cost in seconds) by sequence number, in the order in which they were sent.
-    """
+    """One child. `inflight` has what it was sent, in order: (request, assumed cost in seconds) by sequence number."""
 
     __slots__ = ('announced', 'born', 'closing', 'fate', 'given_at', 'index', 'inflight', 'left', 'load', 'out', 'page',
                  'partial', 'process', 'ready', 'replaced', 'rest', 'seq', 'sock', 'stalled', 'timers', 'writable')

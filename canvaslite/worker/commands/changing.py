@@ -23,10 +23,7 @@ _NOT_STARTED = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
 
 
 def signal_number(signal: Any) -> int:
-    """The number of a signal given by number or by name, ``TERM`` or ``SIGTERM``; that of TERM for None.
-
-    Raises `ValueError` when there is no such signal.
-    """
+    """The number of a signal given by number or name (``TERM``, ``SIGTERM``); TERM's for None. Raises `ValueError`."""
     if signal is None:
         return int(signals.SIGTERM)
     if isinstance(signal, int):

@@ -1,7 +1,4 @@
-"""`Panel`: the registry of remote control commands.
-
-A command is a function of a `PanelState` and the arguments that the caller sent; what it returns is the reply.
-"""
+"""`Panel`: the registry of remote control commands, functions of a `PanelState` and arguments that return the reply."""
 
 from __future__ import annotations
 

@@ -58,9 +58,7 @@ class Control(bootsteps.StartStopStep):
         self._open_mailbox(c, c.connection)
 
     def _open_mailbox(self, c: Any, connection: Any, tries: int = 0) -> None:
-        """Listen to the mailbox, or try again later while another worker of our name holds it.
-
-        That may be one that was killed a moment ago: the broker has not noticed yet.
+        """Listen to the mailbox, or try later while a worker of our name holds it, which may have been killed just now.
         """
         if c.connection is not connection:
             return
