@@ -16,7 +16,7 @@ from kombu.utils.imports import symbol_by_name
 
 __all__ = ('Blueprint', 'ConsumerStep', 'StartStopStep', 'Step')
 
-logger = logging.getLogger('canvaslite.bootsteps')
+logger = logging.getLogger('celery.bootsteps')
 
 RUN, CLOSE, TERMINATE = 1, 2, 3
 

@@ -11,7 +11,7 @@ from canvaslite.canvas import chain, chord, chunks, maybe_signature
 from canvaslite.exceptions import ChordError, Retry
 from canvaslite.result import allow_join_result, result_from_tuple
 
-logger = logging.getLogger('canvaslite.builtins')
+logger = logging.getLogger('celery.builtins')
 
 
 def add_builtin_tasks(app: Any) -> None:

@@ -108,7 +108,7 @@ class Logging:
                                  'colorize': self.supports_color(colorize, logfile)}
         if signals.setup_logging.send(sender=None, **named):
             return False
-        own = logging.getLogger('canvaslite')
+        own = logging.getLogger('celery')
         own.setLevel(named['loglevel'])
         logger = logging.getLogger() if conf.worker_hijack_root_logger else own
         if conf.worker_hijack_root_logger:

@@ -23,7 +23,7 @@ from canvaslite.result import GroupResult, allow_join_result, result_from_tuple
 
 __all__ = ('ChordJoin', 'Claim', 'Part', 'Report', 'open_chord', 'return_part', 'send_unlock_task')
 
-logger = logging.getLogger('canvaslite.backends.chords')
+logger = logging.getLogger('celery.backends.chords')
 
 #: Seconds for which a claim holds, and for which it is renewed before the body is sent.
 CLAIM_LEASE = 10

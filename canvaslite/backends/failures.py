@@ -24,7 +24,7 @@ from canvaslite.exceptions import NotRegistered
 
 __all__ = ('FailurePropagation', 'request_of')
 
-logger = logging.getLogger('canvaslite.backends.failures')
+logger = logging.getLogger('celery.backends.failures')
 
 #: Options that say what waits for a canvas: they hold for the part of it whose result is the canvas's result.
 _AWAITING = ('chord', 'group_id', 'group_index', 'chain')

@@ -30,7 +30,7 @@ from canvaslite.transport.connection import close_inherited
 
 __all__ = ('RPCBackend',)
 
-logger = logging.getLogger('canvaslite.backends.rpc')
+logger = logging.getLogger('celery.backends.rpc')
 
 NO_CHORDS = ('The "rpc" result backend supports chords only on RabbitMQ (amqp://)! A group chained with a task is a '
              'chord too, because it must wait for the group. Result backends that support chords on every broker: '

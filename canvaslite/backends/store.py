@@ -30,7 +30,7 @@ from canvaslite.exceptions import (
 
 __all__ = ('Backend', 'BaseBackend', 'unpickle_backend')
 
-logger = logging.getLogger('canvaslite.backends')
+logger = logging.getLogger('celery.backends')
 
 
 class _NoCache(dict[str, Meta]):

@@ -15,10 +15,14 @@ from canvaslite.execution.run import STATE_OF, Run
 from canvaslite.signals import task_failure, task_internal_error, task_retry, task_success
 from canvaslite.utils.saferepr import saferepr
 
-logger = logging.getLogger('canvaslite.execution')
+logger = logging.getLogger('celery.app.trace')
 
 SUCCESS = Kind.SUCCESS  # looking it up in an enumeration costs as much as calling a function
 
+#: Formats of log lines, which a program may set to others with more in them (``args``, ``kwargs``).
+LOG_RECEIVED = 'Task %(name)s[%(id)s] received'
+LOG_SUCCESS = 'Task %(name)s[%(id)s] succeeded in %(runtime).9fs: %(return_value)s'
+LOG_RETRY = 'Task %(name)s[%(id)s] retry: %(exc)s'
 LOG_FAILURE = 'Task %(name)s[%(id)s] %(description)s: %(exc)s'
 
 
@@ -74,7 +78,7 @@ def _announce_success(run: Run) -> None:
     if logger.isEnabledFor(logging.INFO):
         shown = saferepr(run.value, run.task.resultrepr_maxsize)
         data = {**_describe_call(run), 'return_value': shown, 'runtime': run.runtime}
-        logger.info('Task %(name)s[%(id)s] succeeded in %(runtime).9fs: %(return_value)s', data, extra={'data': data})
+        logger.info(LOG_SUCCESS, data, extra={'data': data})
 
 
 def _announce_failure(run: Run) -> None:
@@ -89,8 +93,8 @@ def _announce_retry(run: Run) -> None:
     call_hook(run, run.task.on_retry, cause, run.id, run.args, run.kwargs, run.einfo)
     if task_retry.receivers:
         task_retry.send(sender=run.task, request=run.context, reason=run.error, einfo=run.einfo)
-    data = {'id': run.id, 'name': run.shown_name, 'exc': str(run.error)}
-    logger.info('Task %(name)s[%(id)s] retry: %(exc)s', data, extra={'data': data})
+    data = {**_describe_call(run), 'exc': str(run.error)}
+    logger.info(LOG_RETRY, data, extra={'data': data})
 
 
 def call_hook(run: Run, hook: Callable[..., Any], *args: Any) -> None:

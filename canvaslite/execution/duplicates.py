@@ -14,7 +14,7 @@ from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import Run
 from canvaslite.execution.successors import send_successors
 
-logger = logging.getLogger('canvaslite.execution')
+logger = logging.getLogger('celery.app.trace')
 
 #: Ids of tasks that this process knows to have succeeded.
 _succeeded: LRUCache = LRUCache(limit=1000)

@@ -16,7 +16,7 @@ from canvaslite.execution.verdicts import record_verdict, refuse
 from canvaslite.protocol.job import Job, Verdict
 from canvaslite.utils.saferepr import saferepr, truncate
 
-logger = logging.getLogger('canvaslite.execution')
+logger = logging.getLogger('celery.app.trace')
 
 LONGEST_NOTE = 1990  #: characters, for the parent's log
 

@@ -14,7 +14,7 @@ from canvaslite.execution.announcing import announce_internal_error
 from canvaslite.execution.outcome import Kind
 from canvaslite.execution.run import Run
 
-logger = logging.getLogger('canvaslite.execution')
+logger = logging.getLogger('celery.app.trace')
 
 #: How long, in seconds, an outcome waits for a store that is away before its message is given back.
 STORE_PATIENCE = 30.0

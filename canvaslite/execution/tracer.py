@@ -31,7 +31,7 @@ from canvaslite.execution.run import STATE_OF, Run
 from canvaslite.execution.successors import send_successors
 from canvaslite.signals import task_postrun, task_prerun
 
-logger = logging.getLogger('canvaslite.execution')
+logger = logging.getLogger('celery.app.trace')
 
 
 class UserCode:

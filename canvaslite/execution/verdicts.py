@@ -21,7 +21,7 @@ from canvaslite.protocol.job import Verdict
 from canvaslite.signals import task_revoked
 from canvaslite.utils.saferepr import saferepr
 
-logger = logging.getLogger('canvaslite.execution')
+logger = logging.getLogger('celery.app.trace')
 
 
 def record_verdict(run: Run, verdict: Verdict) -> Outcome:

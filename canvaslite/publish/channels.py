@@ -26,7 +26,7 @@ from canvaslite.publish.messages import Destination, RawMessage
 from canvaslite.transport.confirms import BurstNacked
 from canvaslite.transport.connection import close_inherited
 
-logger = logging.getLogger('canvaslite.publish')
+logger = logging.getLogger('celery.publish')
 
 #: Bytes gathered before they are written.
 _CHUNK = 65536

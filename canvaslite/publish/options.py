@@ -11,7 +11,7 @@ from typing import Any
 from canvaslite import current, wire
 from canvaslite.utils.time import parse_time
 
-logger = logging.getLogger('canvaslite.publish')
+logger = logging.getLogger('celery.publish')
 
 #: No earlier moment can be said (Celery's limit: a signed 32-bit number of seconds).
 _LEAST_SECONDS = -2147483648

@@ -20,7 +20,7 @@ from canvaslite.transport.frames import content_frames, encode_frame, message_by
 from canvaslite.transport.inbound import InboundFrames
 from canvaslite.transport.sockets import RECEIVE_SIZE, BufferedTCP, BufferedTLS
 
-logger = logging.getLogger('canvaslite.transport')
+logger = logging.getLogger('celery.transport')
 
 #: Reads in one turn of an event loop, so that other descriptors get theirs.
 _READS_PER_TURN = 8

@@ -11,7 +11,7 @@ from typing import Any
 
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 #: Seconds before the second try, by how much more before each further one, and at most.
 INTERVAL_START, INTERVAL_STEP, INTERVAL_MAX = 2.0, 2.0, 30.0

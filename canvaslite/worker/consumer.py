@@ -15,7 +15,7 @@ from canvaslite.worker.intake import Intake
 from canvaslite.worker.receipts import Returns
 from canvaslite.worker.request import Request, Stage
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 #: Seconds that the farewell to a broken connection may take.
 CLOSE_TIMEOUT = 5.0

@@ -30,6 +30,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from canvaslite import signals
 from canvaslite.exceptions import InvalidTaskError
+from canvaslite.execution import announcing
 from canvaslite.execution.message import MessageReader
 from canvaslite.transport.table import peek
 from canvaslite.utils.time import parse_time
@@ -41,7 +42,7 @@ from canvaslite.worker.receipts import MessageReceipts, RawReceipts, Returns
 from canvaslite.worker.request import Request, Stage
 from canvaslite.worker.state import State
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker.strategy')
 
 _DECISIVE = frozenset(DECISIVE_HEADERS)
 _NO_LIMITS = [None, None]
@@ -119,8 +120,10 @@ class Intake:
     def _hold(self, request: Request) -> None:
         self.state.hold(request)
         if self._tells:
-            data = {'id': request.id, 'name': request.name, 'eta': request.eta}
-            logger.info('Task %(name)s[%(id)s] received', data, extra={'data': data})
+            shown = request.received.shown()
+            data = {'id': request.id, 'name': shown.get('shadow') or request.policy.name, 'eta': request.eta,
+                    'args': shown.get('argsrepr'), 'kwargs': shown.get('kwargsrepr')}
+            logger.info(announcing.LOG_RECEIVED, data, extra={'data': data})
 
     # -- all other cases
 

@@ -12,7 +12,7 @@ from canvaslite.execution.message import MessageReader, read_head
 from canvaslite.protocol.job import AMQP_PROPERTIES, KOMBU_PROPERTIES, Job, Verdict
 from canvaslite.transport.table import peek
 
-_SHADOW = frozenset({'shadow'})
+_SHOWN = frozenset({'shadow', 'argsrepr', 'kwargsrepr'})
 
 
 class Received:
@@ -52,13 +52,12 @@ class Received:
         """A number by which the same message is known when it is delivered again."""
         return hash(self.job(None).head)
 
-    def shadow(self) -> str | None:
-        """The name to be shown in place of the task's."""
+    def shown(self) -> dict[str, str]:
+        """Those of argsrepr, kwargsrepr and shadow (a name in place of the task's) that it has."""
         try:
-            shadow = self.peek(_SHADOW).get('shadow')
+            return {name: value for name, value in self.peek(_SHOWN).items() if isinstance(value, str)}
         except FrameSyntaxError:  # only as far as the decisive headers was it read before
-            return None
-        return shadow if isinstance(shadow, str) else None
+            return {}
 
     def read(self) -> Context:
         """The run it asks for. Raises what `execution.message.MessageReader.read` raises."""

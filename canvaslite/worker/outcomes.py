@@ -17,7 +17,7 @@ from canvaslite.worker.receipts import Returns
 from canvaslite.worker.request import Request, Stage
 from canvaslite.worker.state import State
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 #: How a late task ended whose message is acknowledged; a failure is if its task says so, what else there is never.
 _ACKNOWLEDGED = frozenset({Kind.SUCCESS, Kind.RETRY, Kind.IGNORED, Kind.REVOKED})
@@ -54,6 +54,8 @@ class Outcomes:
 
     def on_finished(self, request: Request, kind: Kind, runtime: float, note: str) -> None:
         request.policy.count += 1
+        if kind is Kind.SUCCESS:
+            self.state.successful.append(request.id)
         if note:
             self._tell(request, kind, note)
         if kind is Kind.UNRECORDED and not request.acknowledged:

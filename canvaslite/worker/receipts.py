@@ -21,7 +21,7 @@ from typing import Any
 from canvaslite.worker.messages import Received
 from canvaslite.worker.request import Request
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 #: How many of the last acknowledged messages are remembered, to know them when the connection broke before the
 #: broker had heard of it.

@@ -122,7 +122,7 @@ class Request:
     @property
     def name(self) -> str:
         """Name to be shown: the shadow name, if the message has one."""
-        return self.received.shadow() or self.policy.name
+        return self.received.shown().get('shadow') or self.policy.name
 
     @property
     def task_id(self) -> str:

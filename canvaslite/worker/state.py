@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from canvaslite.worker.request import Request, Stage
 #: Most ids remembered, and for how many seconds; Celery's variables.
 REVOKES_MAX = int(os.environ.get('CELERY_WORKER_REVOKES_MAX') or 50000)
 REVOKE_EXPIRES = float(os.environ.get('CELERY_WORKER_REVOKE_EXPIRES') or 10800)
+SUCCESSFUL_MAX = int(os.environ.get('CELERY_WORKER_SUCCESSFUL_MAX') or 1000)
 
 
 class LimitedSet:
@@ -64,8 +66,12 @@ class State:
     """The requests of one worker, in the order in which they came in, and what is revoked."""
 
     def __init__(self) -> None:
+        global revoked, revoked_stamps, successful_requests
         self._held: dict[Request, None] = {}
-        self.revoked = Revoked()
+        self.revoked = revoked = Revoked()
+        revoked_stamps = revoked.stamps
+        #: The ids of the last that succeeded.
+        self.successful = successful_requests = deque(maxlen=SUCCESSFUL_MAX)
 
     def hold(self, request: Request) -> None:
         """A request came in."""
@@ -112,3 +118,9 @@ class Revoked(LimitedSet):
 
     def __bool__(self) -> bool:
         return bool(self._added) or bool(self.stamps)
+
+
+#: What the worker that was made last in this process remembers, by Celery's names.
+revoked = Revoked()
+revoked_stamps = revoked.stamps
+successful_requests: deque[str] = deque(maxlen=SUCCESSFUL_MAX)

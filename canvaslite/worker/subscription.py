@@ -12,7 +12,7 @@ from kombu import Consumer as KombuConsumer
 from canvaslite.worker.intake import Intake
 from canvaslite.worker.receipts import NoReceipts
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 
 class Subscription(KombuConsumer):  # type: ignore[misc]

@@ -31,7 +31,7 @@ from canvaslite.worker.request import Stage
 from canvaslite.worker.shutdown import EX_FAILURE, EX_OK, Shutdown
 from canvaslite.worker.state import State
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 #: Exit status when the pidfile is another's.
 EX_CANTCREAT = 73

@@ -162,7 +162,7 @@ def test_a_blocked_broker_is_logged_and_ends_the_wait_for_a_confirm(
         channel = connection.default_channel
         rabbitmqctl('set_vm_memory_high_watermark', '0.0000001')
         try:
-            with caplog.at_level(logging.INFO, 'canvaslite.transport'), pytest.raises(socket.timeout, match='confirm'):
+            with caplog.at_level(logging.INFO, 'celery.transport'), pytest.raises(socket.timeout, match='confirm'):
                 channel.publish_raw('', 'any', PROPERTIES, b'body', confirm_timeout=1.5)
         finally:
             rabbitmqctl('set_vm_memory_high_watermark', '0.8')

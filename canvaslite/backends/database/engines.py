@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from canvaslite.exceptions import ImproperlyConfigured
 
-logger = logging.getLogger('canvaslite.backends.database')
+logger = logging.getLogger('celery.backends.database')
 
 T = TypeVar('T')
 

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateColumn
 from canvaslite import states, wire
 from canvaslite.backends.database.engines import Database
 
-logger = logging.getLogger('canvaslite.backends.database')
+logger = logging.getLogger('celery.backends.database')
 
 #: Names of the tables that chords are joined in, unless ``database_table_names`` gives ``join`` and ``join_part``.
 JOIN_TABLE, JOIN_PART_TABLE = 'cl_join', 'cl_join_part'

@@ -22,7 +22,7 @@ from canvaslite.backends.redis.join import RedisJoin
 from canvaslite.backends.redis.link import CONNECTION_ERRORS, Link, redis
 from canvaslite.exceptions import BackendError, BackendStoreError
 
-logger = logging.getLogger('canvaslite.backends.redis')
+logger = logging.getLogger('celery.backends.redis')
 
 #: What a stored success begins with, in JSON: it tells the server not to overwrite it. Celery writes it alike.
 _JSON_SUCCESS = b'{"status": "SUCCESS"'

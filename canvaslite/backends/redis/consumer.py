@@ -18,7 +18,7 @@ from kombu.utils.encoding import bytes_to_str
 from canvaslite.backends.codec import Meta
 from canvaslite.backends.waiting import BaseResultConsumer
 
-logger = logging.getLogger('canvaslite.backends.redis')
+logger = logging.getLogger('celery.backends.redis')
 
 #: So many subscriptions that nobody needs are kept until the next command.
 IDLE_SUBSCRIPTIONS = 1000

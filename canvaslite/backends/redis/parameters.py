@@ -14,7 +14,7 @@ from kombu.utils.url import url_to_parts
 from canvaslite.backends.redis.link import redis
 from canvaslite.exceptions import ImproperlyConfigured
 
-logger = logging.getLogger('canvaslite.backends.redis')
+logger = logging.getLogger('celery.backends.redis')
 
 SENTINEL_SEPARATOR = ';'
 _SSL_PARAMETERS = ('ssl_ca_certs', 'ssl_certfile', 'ssl_keyfile', 'ssl_cert_reqs')

@@ -34,7 +34,7 @@ from canvaslite.pools.prefork.shared import SharedPage
 from canvaslite.protocol.job import Job
 from canvaslite.utils.process import die_with_parent, reseed_random
 
-logger = logging.getLogger('canvaslite.pools.prefork')
+logger = logging.getLogger('celery.pools.prefork')
 
 #: A run is short when it took less than this many seconds.
 SHORT = 0.001

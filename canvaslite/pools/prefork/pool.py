@@ -26,7 +26,7 @@ from canvaslite.pools.prefork.handle import ChildHandle
 from canvaslite.pools.prefork.watch import AHEAD_SECONDS, Watch
 from canvaslite.signals import worker_before_create_process
 
-logger = logging.getLogger('canvaslite.pools.prefork')
+logger = logging.getLogger('celery.pools.prefork')
 
 _KINDS = {int(kind): kind for kind in Kind}
 #: Number of jobs that a child has at most.

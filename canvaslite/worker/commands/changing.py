@@ -16,7 +16,7 @@ from canvaslite.worker.policies import parse_rate
 from canvaslite.worker.request import Request, Stage
 from canvaslite.worker.state import is_stamp_revoked
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 #: States of a task that nobody has started; a revoke may set them to REVOKED.
 _NOT_STARTED = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)

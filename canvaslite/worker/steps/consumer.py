@@ -15,7 +15,7 @@ from canvaslite.worker.intake import Intake
 from canvaslite.worker.receipts import MessageReceipts, RawReceipts
 from canvaslite.worker.subscription import RawSubscription, Subscription
 
-logger = logging.getLogger('canvaslite.worker')
+logger = logging.getLogger('celery.worker')
 
 #: Seconds after which a mailbox that another worker holds is asked for again.
 LOCKED_RETRY = 1.0

@@ -220,7 +220,7 @@ def test_the_log_tells_what_celerys_tells(app: Celery, execute: Any, caplog: Any
     execute(t, [''], id='1')
     execute(t, ['expected'], id='2')
     execute(t, ['unexpected'], id='3')
-    succeeded, expected, unexpected = (r for r in caplog.records if r.name == 'canvaslite.execution')
+    succeeded, expected, unexpected = (r for r in caplog.records if r.name == 'celery.app.trace')
     assert succeeded.getMessage().startswith('Task t[1] succeeded in ')
     assert succeeded.getMessage().endswith("s: 'fine'")
     assert expected.getMessage() == "Task t[2] raised expected: KeyError('x')"
