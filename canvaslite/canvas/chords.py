@@ -166,9 +166,9 @@ class _chord(Canvas):
         if body is None:
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
         args, kwargs = self.partials(args, kwargs)
-        members = self._header_to_run(self.app).apply(args, kwargs)
+        results = [member.apply(args, kwargs) for member in self._header_to_run(self.app)._flat_members(copy=False)]
         with allow_join_result():
-            return body.apply(args=(members.get(propagate=propagate),))
+            return body.apply(args=([result.get(propagate=propagate) for result in results],))
 
     def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_body: Any) -> Freezing:
         """`freeze`, to be driven; the result is None without a body."""

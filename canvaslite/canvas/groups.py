@@ -15,6 +15,7 @@ from canvaslite.canvas.members import as_members, is_signature
 from canvaslite.canvas.parts import Canvas, name_module_once
 from canvaslite.canvas.signatures import Signature, is_app, maybe_signature
 from canvaslite.canvas.steps import make_chord
+from canvaslite.result import GroupResult
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import GROUP, WINDOW_HEADER
 
@@ -88,7 +89,7 @@ class group(Canvas):
             options = {**options, 'args': args, 'kwargs': kwargs, 'add_to_parent': False}
             members = _hold_members(app, members, results, producer, options)
             _send_members(members, producer, options)
-        result = app.GroupResult(group_id, results)
+        result = self._result(group_id, results)
         parent = app.current_worker_task
         if add_to_parent and parent:
             parent.add_trail(result)
@@ -114,8 +115,14 @@ class group(Canvas):
         options, group_id, _ = self._freeze_gid(options)
         options.pop('max_concurrency', None)  # one after the other
         args, kwargs = self.partials(args, kwargs)
-        return self.app.GroupResult(group_id, [member.apply(args=args, kwargs=kwargs, **options)
-                                               for member in self._flat_members(copy=True)])
+        return self._result(group_id, [member.apply(args=args, kwargs=kwargs, **options)
+                                       for member in self._flat_members(copy=True)])
+
+    def _result(self, group_id: str, results: list[Any]) -> Any:
+        """What the caller gets: of a group of one canvas that ends in a group, that group, as in Celery."""
+        if len(results) == 1 and isinstance(results[0], GroupResult):
+            return results[0]
+        return self.app.GroupResult(group_id, results)
 
     def _freeze_gid(self, options: dict[str, Any]) -> tuple[dict[str, Any], str, str | None]:
         """Options for the members, with the group's id taken from its own ``task_id`` or made."""

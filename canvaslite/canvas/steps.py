@@ -111,10 +111,7 @@ def _follow_group(group: Any, right: Any) -> Any:
         return make_chord(group, right) if isinstance(right['kwargs']['tasks'], LazyMembers) else group
     if right.KIND == 'chain' and not right['kwargs']['tasks']:
         return group
-    member = unroll_groups(group)
-    if member is not group and member.KIND != 'group':
-        return compose(member, right)
-    return make_chord(member, unroll_groups(right))
+    return make_chord(group, unroll_groups(right))
 
 
 def fold_chain(operands: Sequence[Any], chain_class: Any) -> Any:

@@ -18,6 +18,7 @@ from canvaslite.app.declare import shared_task
 from canvaslite.contrib.testing.app import TestApp, setup_default_app
 from canvaslite.contrib.testing.manager import Manager
 from canvaslite.contrib.testing.worker import start_worker, test_worker_started, test_worker_stopped
+from canvaslite.exceptions import TimeoutError
 
 #: Not tests, whatever their names say.
 test_worker_started.__test__ = test_worker_stopped.__test__ = False
@@ -227,7 +228,7 @@ def test_the_manager_waits_for_tasks() -> None:
         result = wait.delay(3)
         manager.assert_accepted([result.id])
         manager.assert_received([result.id])
-        manager.ensure_not_for_a_while(lambda: manager.true_or_raise(result.ready), Exception, max_retries=2)
+        manager.ensure_not_for_a_while(lambda: result.get(timeout=0.01), TimeoutError, max_retries=2)
         with pytest.raises(AssertionError, match='Missing task results'):
             manager.join(result, timeout=0.05, max_retries=2)
         assert out.getvalue().count(f'!Still waiting for 1/1: [{result.id}]') == 2

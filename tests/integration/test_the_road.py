@@ -32,7 +32,7 @@ def test_plain_canvases_have_their_values(project: ModuleType, start_project_wor
     assert chord([chain(add.s(i, i), add.s(1)) for i in range(4)], collect.s()).delay().get(timeout=20) == [1, 3, 5, 7]
     assert (group(add.s(1, 1), add.s(2, 2)) | collect.s()).delay().get(timeout=20) == [2, 4]
     assert chain(add.s(1, 1), group(add.s(1), add.s(2)), total.s()).delay().get(timeout=20) == 7
-    assert group([chain(add.s(1, 1), group(add.s(1), add.s(2)))]).delay().get(timeout=20) == [[3, 4]]
+    assert group([chain(add.s(1, 1), group(add.s(1), add.s(2)))]).delay().get(timeout=20) == [3, 4]
     assert chord([chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(1, 0)], collect.s()).delay().get(timeout=20) == [
         6,
         1,

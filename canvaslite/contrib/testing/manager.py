@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from contextlib import suppress
 from itertools import count
 from typing import Any, TextIO
 
@@ -17,6 +17,10 @@ from canvaslite.exceptions import TimeoutError
 from canvaslite.result import ResultSet
 
 __all__ = ('Manager', 'ManagerMixin', 'Sentinel')
+
+
+#: How `ManagerMixin.wait_for` waits where it is not told.
+_POLICY = {'max_retries': 10, 'interval_start': 0.1, 'interval_step': 0.5, 'interval_max': 5.0}
 
 
 class Sentinel(Exception):
@@ -39,43 +43,26 @@ class ManagerMixin:
     def remark(self, text: str, sep: str = '-') -> None:
         print(f'{sep}{text}', file=self.stdout)
 
-    def warn(self, text: str) -> None:
-        print(text, file=self.stderr)
-
-    def missing_results(self, r: Iterable[Any]) -> list[str]:
-        """The ids of those results that are not known yet."""
-        return [result.id for result in r if not result.ready()]
-
     def wait_for(self, fun: Callable[..., Any], catch: Any, desc: str = 'thing', args: Any = (), kwargs: Any = None,
-                 errback: Callable[..., Any] | None = None, max_retries: int | None = 10, interval_start: float = 0.1,
-                 interval_step: float = 0.5, interval_max: float = 5.0, emit_warning: bool = False,
-                 **options: Any) -> Any:
+                 errback: Callable[..., Any] | None = None, emit_warning: bool = False, **policy: Any) -> Any:
         """Call `fun` until it does not raise `catch`, with growing intervals between the calls."""
         def on_error(exc: BaseException, intervals: Iterator[float], retries: int) -> float:
             interval = next(intervals)
             if emit_warning:
                 when = f'in {interval:.2f} seconds' if interval else 'now'
-                self.warn(f'Still waiting for {desc}.  Trying again {when}: {exc!r}')
+                print(f'Still waiting for {desc}.  Trying again {when}: {exc!r}', file=self.stderr)
             if errback is not None:
                 errback(exc, interval, retries)
             return interval
-        return self.retry_over_time(fun, catch, args=args, kwargs=kwargs or {}, errback=on_error,
-                                    max_retries=max_retries, interval_start=interval_start,
-                                    interval_step=interval_step, interval_max=interval_max, **options)
+        return retry_over_time(fun, catch, args=args, kwargs=kwargs or {}, errback=on_error, **{**_POLICY, **policy})
 
-    def ensure_not_for_a_while(self, fun: Callable[..., Any], catch: Any, desc: str = 'thing', max_retries: int = 20,
-                               interval_start: float = 0.1, interval_step: float = 0.02, interval_max: float = 1.0,
-                               emit_warning: bool = False, **options: Any) -> Any:
+    def ensure_not_for_a_while(self, fun: Callable[..., Any], catch: Any, **policy: Any) -> Any:
         """As `wait_for`, for what must not happen: with the last `catch` all is well."""
         try:
-            return self.wait_for(fun, catch, desc=desc, max_retries=max_retries, interval_start=interval_start,
-                                 interval_step=interval_step, interval_max=interval_max, emit_warning=emit_warning,
-                                 **options)
+            policy = {'max_retries': 20, 'interval_step': 0.02, 'interval_max': 1.0, **policy}
+            return self.wait_for(fun, catch, **policy)
         except catch:
             return None
-
-    def retry_over_time(self, *args: Any, **kwargs: Any) -> Any:
-        return retry_over_time(*args, **kwargs)
 
     def join(self, r: Any, propagate: bool = False, max_retries: int | None = 10, **options: Any) -> Any:
         """The values of `r`, a result or several; asks again when there is none in time, or no connection."""
@@ -86,7 +73,7 @@ class ManagerMixin:
             try:
                 return results.get(propagate=propagate, **options)
             except (TimeoutError, OSError) as exc:  # those of sockets and of connections among them
-                missing = self.missing_results(results)
+                missing = [result.id for result in results if not result.ready()]
                 self.remark(f'Still waiting for {len(missing)}/{len(results)}: [{", ".join(missing)[:128]}]: {exc!r}',
                             '!')
             except self.connerrors as exc:
@@ -96,59 +83,35 @@ class ManagerMixin:
     def inspect(self, timeout: float = 3.0) -> Any:
         return self.app.control.inspect(timeout=timeout)
 
-    def query_tasks(self, ids: Iterable[str], timeout: float = 0.5) -> Iterator[tuple[str, Any]]:
-        """Each worker's name, and what it knows of these tasks."""
-        yield from (self.inspect(timeout).query_task(*ids) or {}).items()
-
     def query_task_states(self, ids: Iterable[str], timeout: float = 0.5) -> dict[str, set[str]]:
         """The ids by the state in which a worker has them."""
         found: dict[str, set[str]] = defaultdict(set)
-        for _, reply in self.query_tasks(ids, timeout=timeout):
+        for reply in (self.inspect(timeout).query_task(*ids) or {}).values():
             for task_id, (state, _) in reply.items():
                 found[state].add(task_id)
         return found
 
     def assert_accepted(self, ids: Iterable[str], interval: float = 0.5, desc: str = 'waiting for tasks to be accepted',
                         **policy: Any) -> Any:
-        return self.assert_task_worker_state(self.is_accepted, ids, interval=interval, desc=desc, **policy)
+        return self.wait_for(self._assert_states, Sentinel, desc, (ids, ('active', 'ready'), interval), **policy)
 
     def assert_received(self, ids: Iterable[str], interval: float = 0.5, desc: str = 'waiting for tasks to be received',
                         **policy: Any) -> Any:
-        return self.assert_task_worker_state(self.is_received, ids, interval=interval, desc=desc, **policy)
+        return self.wait_for(self._assert_states, Sentinel, desc, (ids, ('reserved', 'active', 'ready'), interval),
+                             **policy)
 
-    def assert_result_tasks_in_progress_or_completed(
-            self, async_results: Iterable[Any], interval: float = 0.5,
-            desc: str = 'waiting for tasks to be started or completed', **policy: Any) -> Any:
-        return self.assert_task_state_from_result(self.is_result_task_in_progress, async_results, interval=interval,
-                                                  desc=desc, **policy)
-
-    def assert_task_worker_state(self, fun: Callable[..., bool], ids: Iterable[Any], interval: float = 0.5,
-                                 **policy: Any) -> Any:
-        """Wait until ``fun(ids, timeout=interval)`` is true. Raises `Sentinel` when it does not become so."""
-        return self.wait_for(partial(self.true_or_raise, fun, ids, timeout=interval), (Sentinel,), **policy)
-
-    assert_task_state_from_result = assert_task_worker_state
-
-    @staticmethod
-    def is_result_task_in_progress(results: Iterable[Any], **kwargs: Any) -> bool:
-        return all(result.state in (states.STARTED, states.SUCCESS) for result in results)
-
-    def is_received(self, ids: Iterable[str], **kwargs: Any) -> bool:
-        return self._are_in(('reserved', 'active', 'ready'), ids, **kwargs)
-
-    def is_accepted(self, ids: Iterable[str], **kwargs: Any) -> bool:
-        return self._are_in(('active', 'ready'), ids, **kwargs)
-
-    def _are_in(self, expected: Iterable[str], ids: Iterable[str], timeout: float = 0.5) -> bool:
-        found = self.query_task_states(ids, timeout=timeout)
-        return set(ids) <= set().union(*(found.get(state, ()) for state in expected))
-
-    def true_or_raise(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What ``fun(...)`` returns; raises `Sentinel` where that is false."""
-        value = fun(*args, **kwargs)
-        if not value:
+    def _assert_states(self, ids: Iterable[str], states: Iterable[str], timeout: float) -> None:
+        found = self.query_task_states(ids, timeout)
+        if not set(ids) <= set().union(*(found.get(state, ()) for state in states)):
             raise Sentinel
-        return value
+
+    def assert_result_tasks_in_progress_or_completed(self, async_results: Iterable[Any], interval: float = 0.5,
+                                                     desc: str = 'waiting for tasks to be started or completed',
+                                                     **policy: Any) -> Any:
+        def assert_them() -> None:
+            if any(result.state not in (states.STARTED, states.SUCCESS) for result in async_results):
+                raise Sentinel
+        return self.wait_for(assert_them, Sentinel, desc, **policy)
 
     def wait_until_idle(self) -> None:
         """Delete what waits in the queues, and wait until no worker has anything to do."""
@@ -156,11 +119,9 @@ class ManagerMixin:
             while self.app.control.purge(connection=connection):
                 pass
             inspect = self.app.control.inspect(connection=connection)
-            try:
+            with suppress(ContentDisallowed):  # the reply shows arguments of a kind that this app does not accept
                 while any((inspect.active() or {}).values()):
                     pass
-            except ContentDisallowed:  # the reply shows arguments of a kind that this app does not accept
-                pass
 
 
 class Manager(ManagerMixin):
