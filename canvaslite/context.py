@@ -24,6 +24,8 @@ class Context:
 
     _children: list[Any] | None = None
     _protected = 0
+    #: The job (``xmap`` and its like) that calls the task for one of its items.
+    _called_by: Any = None
     args: Any = None
     kwargs: Any = None
     callbacks: Any = None

@@ -100,6 +100,10 @@ class Ignore(TaskPredicate):
     """The worker leaves the task's state as it is."""
 
 
+class Replaced(Ignore):
+    """Raised by `Task.replace`: another task runs under this one's id, and what depends on it is told by that."""
+
+
 class Reject(TaskPredicate):
     """The worker rejects the message, with `requeue` to have it delivered again."""
 

@@ -40,14 +40,17 @@ def accumulate(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 def call_for_each(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
     """`xmap`: the results of `task` for each of `it`."""
-    call = maybe_signature(task, app=self.app).type
-    return [call(item) for item in it]
+    return call_with_each(self, task, ((item,) for item in it))
 
 
 def call_with_each(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
-    """`xstarmap`: the results of `task` for each argument list of `it`."""
+    """`xstarmap`: the results of `task` for each argument list of `it`. A retry of one of them is one of the job."""
     call = maybe_signature(task, app=self.app).type
-    return [call(*item) for item in it]
+    call.push_request(_called_by=self, retries=self.request.retries)
+    try:
+        return [call(*item) for item in it]
+    finally:
+        call.pop_request()
 
 
 def call_chunk(self: Any, task: Any, it: Iterable[Any], n: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -23,6 +24,10 @@ def retry_task(task: Any, args: Any, kwargs: Any, exc: BaseException | None, thr
         request._override_max_retries = max_retries  # so that an automatic retry after this one keeps to it
     else:
         max_retries = task.max_retries
+    if request._called_by is not None:  # for an item of a job, which begins anew
+        options = {'countdown': task.default_retry_delay if countdown is None and not eta else countdown, 'eta': eta}
+        limit = math.inf if max_retries is None else max_retries
+        return request._called_by.retry(exc=exc, throw=throw, max_retries=limit, **options)  # type: ignore[no-any-return]
     if request.called_directly:
         raise_with_context(exc or Retry('Task can be retried', None))
     if not eta and countdown is None:

@@ -14,7 +14,7 @@ from canvaslite.app.retry import retry_task, sign_again
 from canvaslite.canvas import chunks, signature, xmap, xstarmap
 from canvaslite.context import Context, RunStack
 from canvaslite.current import get_current_app, get_current_worker_task, task_stack
-from canvaslite.exceptions import Ignore, MaxRetriesExceededError, OperationalError
+from canvaslite.exceptions import MaxRetriesExceededError, OperationalError, Replaced
 from canvaslite.result import allow_join_result
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.imports import FoundByName, instantiate
@@ -382,7 +382,7 @@ class Task:
             with allow_join_result():
                 return sig.apply().get()
         sig.delay()
-        raise Ignore('Replaced by new task')
+        raise Replaced('Replaced by new task')
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
         """Add `sig` to the header of the chord that the current run is in. With `lazy` it is returned, not sent."""

@@ -40,27 +40,31 @@ class FailurePropagation:
     def _call_task_errbacks(self, request: Any, exc: BaseException, traceback: str | None) -> None:
         """Run each errback of the request.
 
-        One that takes ``(request, exc, traceback)`` is called here and now; one that takes only the failed
-        task's id, or that is not known here, is sent as a task.
+        One that takes ``(request, exc, traceback)`` is called here and now; one that takes only the failed task's id,
+        or that is not known here, is sent as a task. What goes wrong with one is logged, and the others run.
         """
-        to_send = []
+        to_call = []
         for described in request.errbacks or ():
-            errback = self.app.signature(described)
-            if not _takes_failure(errback):
-                to_send.append(errback)
-                continue
+            try:
+                errback = self.app.signature(described)
+                if _takes_failure(errback):
+                    to_call.append(errback)
+                else:
+                    self._send_errback(errback, request)
+            except OperationalError:
+                raise  # the broker is away: all of it is done again, and none was called yet
+            except Exception:
+                logger.exception('Errback %r could not be sent', described)
+        for errback in to_call:
             try:
                 errback(request, exc, traceback)
             except Exception:
                 logger.exception('Errback %r raised an exception', errback.task)
-        if to_send:
-            self._send_errbacks(to_send, request)
 
-    def _send_errbacks(self, errbacks: list[Any], request: Any) -> None:
+    def _send_errback(self, errback: Any, request: Any) -> None:
         eager = self.app.conf.task_always_eager or (request.delivery_info or {}).get('is_eager', False)
-        for errback in errbacks:
-            send = errback.apply if eager else errback.apply_async
-            send((request.id,), parent_id=request.id, root_id=request.root_id or request.id)
+        send = errback.apply if eager else errback.apply_async
+        send((request.id,), parent_id=request.id, root_id=request.root_id or request.id)
 
     def _fail_chain(self, chain: Iterable[Any] | None, exc: BaseException, traceback: str | None = None,
                     store_result: bool = True, state: str = states.FAILURE) -> None:
@@ -138,25 +142,34 @@ def format_traceback(exc: BaseException) -> str | None:
 
 
 def _takes_failure(errback: Any) -> bool:
+    """Whether `errback` is to be called with ``(request, exc, traceback)``, and not sent with the failed task's id.
+
+    Its own arguments, and what has a default, need not be given; by a name that says so the id is asked for.
+    """
     try:
         task = errback.type
     except NotRegistered:
         return False
     header = getattr(task, '__header__', None)
-    # A bound task may want to be retried, and so is sent as a task.
-    if header is None or inspect.ismethod(task.run):
+    if header is None or errback.PARTS:
         return False
     if not errback.immutable and (errback.args or errback.kwargs):
         # If its own arguments do not fit, let the call itself say so.
         with suppress(TypeError, ValueError):
-            return _takes_more_than_one(partial(header, *errback.args, **errback.kwargs))
-    return _takes_more_than_one(header)
-
-
-def _takes_more_than_one(function: Any) -> bool:
-    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-    positional = [kind for kind in kinds if kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    return len(positional) > 1 or inspect.Parameter.VAR_POSITIONAL in kinds
+            filled = partial(header, *errback.args, **errback.kwargs)
+            inspect.signature(filled)
+            header = filled
+    parameters = inspect.signature(header).parameters.values()
+    positional = [parameter for parameter in parameters if parameter.kind <= parameter.POSITIONAL_OR_KEYWORD]
+    required = sum(parameter.default is parameter.empty for parameter in positional)
+    takes_any = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    # A bound task may want to be retried, and so is sent as a task if it can be.
+    bound = inspect.ismethod(getattr(task, '_orig_run', task.run))
+    if errback.immutable:
+        return not bound and (takes_any or len(positional) > 1)
+    if bound or required > 1:
+        return required > 1
+    return takes_any or (len(positional) > 2 and positional[0].name not in ('task_id', 'id', 'uuid'))
 
 
 def _links(sig: Mapping[str, Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_signature, unroll_groups
-from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
+from canvaslite.canvas.parts import Canvas, copy_members, copy_signature, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, is_app, maybe_signature, own_app, signature
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
@@ -82,9 +82,15 @@ class _chord(Canvas):
             header._disposable = self._disposable
         return header
 
-    def members(self) -> Any:
-        """The header's tasks, to be changed in place."""
-        return self.header_group().tasks
+    def change_body(self) -> Any:
+        """Its body, to be changed in place: a copy, which others do not hold."""
+        self.body = copy_signature(self.body)
+        return self.body
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp its tasks and what is linked to it, in place; returns itself."""
+        self.header_group()
+        return super().stamp(visitor, append_stamps, **headers)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with another body if one is given."""
@@ -199,7 +205,7 @@ class _chord(Canvas):
 
     def link(self, callback: Any) -> Any:
         """Run `callback` with the body's result when the body succeeds."""
-        self.body.link(callback)
+        self.change_body().link(callback)
         return callback
 
     def link_error(self, errback: Any) -> Any:
@@ -215,13 +221,14 @@ class _chord(Canvas):
     def link_error_of_chain(self, errback: Any) -> None:
         """Run `errback` when the chord fails, as `link_error` does."""
         links_header = self.app.conf.task_allow_error_cb_on_chord_header
-        for member in maybe_list(self.tasks) or ():
-            if links_header and getattr(member, 'KIND', '') != 'chord':
-                member.link_error(errback.clone(immutable=True))
-            elif isinstance(member, _chord):
+        # A chord in the header fails this one: without the setting the body's errback is told of that, once.
+        for member in self.change_members() if links_header else ():
+            if getattr(member, 'KIND', '') == 'chord':
                 member.link_error_of_chain(errback)
+            else:
+                member.link_error(errback.clone(immutable=True))
         if self.body is not None:
-            self.body.link_error(errback)
+            self.change_body().link_error(errback)
 
     def __repr__(self) -> str:
         header, body = self['kwargs']['header'], self.body

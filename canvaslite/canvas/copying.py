@@ -54,7 +54,9 @@ class Copying:
         pending = self.pending
         while pending:
             sig, unfinished = pending.pop()
-            unfinished['kwargs'] = map_parts(sig['kwargs'], sig.PARTS, self.part)
+            unfinished['kwargs'] = parts = map_parts(sig['kwargs'], sig.PARTS, self.part)
+            if is_signature(unfinished):
+                unfinished._owned = len(parts[sig.PARTS[0]])
         return copy
 
 

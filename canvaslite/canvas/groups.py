@@ -58,7 +58,7 @@ class group(Canvas):
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Any:
         """Let the members wait, each `step` seconds longer than the one before, until `stop`; returns itself."""
         countdown = fxrange(start, stop, step, repeatlast=True)
-        for member in self.tasks:
+        for member in self.change_members():
             member.set(countdown=next(countdown))
         return self
 
@@ -171,12 +171,12 @@ class group(Canvas):
 
     def link(self, callback: Any) -> Any:
         """Run `callback`, without a result, when the first member succeeds; use a chord to wait for all."""
-        return self.tasks[0].link(callback.clone().set(immutable=True))
+        return self.change_members()[0].link(callback.clone().set(immutable=True))
 
     def link_error(self, errback: Any) -> tuple[Any, ...]:
         """Run `errback` for each member that fails; returns what was linked to them."""
         errback = maybe_signature(errback)
-        return tuple(member.link_error(errback.clone()) for member in self.tasks)
+        return tuple(member.link_error(errback.clone()) for member in self.change_members())
 
     def __repr__(self) -> str:
         members = self.tasks

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.copying import map_parts
 from canvaslite.canvas.freezing import Freezing, drive
-from canvaslite.canvas.members import is_signature
+from canvaslite.canvas.members import LazyMembers, is_signature
 from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.stamping import collect_stamps
 
@@ -50,11 +50,16 @@ class Canvas(Signature):
         self['kwargs'][self.PARTS[0]] = members
         self._owned, self._shared = 0, False
 
-    def clone(self, args: Any = None, kwargs: Any = None, **opts: Any) -> Any:
-        """A copy of the canvas and its parts, with partial arguments and options added."""
-        copy = super().clone(args, kwargs, **opts)
-        copy._owned = len(copy['kwargs'][self.PARTS[0]])
-        return copy
+    def change_members(self) -> Any:
+        """Its members, to be changed in place: copies of those that others may hold, as the caller's templates."""
+        members = self['kwargs'][self.PARTS[0]]
+        if is_signature(members):
+            return members.change_members()
+        if not isinstance(members, LazyMembers):
+            owned = 0 if self._shared else self._owned
+            self.tasks = members = [*members[:owned], *map(copy_signature, members[owned:])]
+            self._owned = len(members)
+        return members
 
     @classmethod
     def revive_parts(cls, d: Mapping[str, Any], app: Any) -> dict[str, Any]:
@@ -95,14 +100,9 @@ class Canvas(Signature):
             if kwargs:
                 self['kwargs']['kwargs'] = {**(self['kwargs'].get('kwargs') or {}), **kwargs}
 
-    def members(self) -> Any:
-        """A list of its steps, or of what runs side by side, to be changed in place."""
-        return self.tasks
-
     def set_immutable(self, immutable: bool) -> None:
         """Say of each member whether it takes no arguments but its own."""
-        tasks = self.tasks
-        for member in tasks.tasks if is_signature(tasks) else tasks:
+        for member in self.change_members():
             member.set_immutable(immutable)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
@@ -110,7 +110,7 @@ class Canvas(Signature):
         said = (getattr(visitor, f'on_{self.STAMPED_AS}_start')(self, **headers) or {}) if visitor is not None else None
         headers = collect_stamps(headers, said, self['options'], append_stamps)
         self.stamp_links(visitor, append_stamps, **headers)
-        members = self.members()
+        members = self.change_members()
         for place, member in enumerate(members):
             if not is_signature(member):
                 members[place] = member = maybe_signature(member, app=self._app)
@@ -122,8 +122,13 @@ class Canvas(Signature):
             if visitor is not None:
                 said = visitor.on_chord_body(self, **headers) or {}
                 headers = collect_stamps(headers, said, self['options'], append_stamps)
-            body.stamp(visitor, append_stamps, **headers)
+            self['kwargs']['body'] = body.clone().stamp(visitor, append_stamps, **headers)
         return self
+
+
+def copy_signature(sig: Any) -> Any:
+    """A copy of what is a signature."""
+    return sig.clone() if is_signature(sig) else sig
 
 
 def copy_members(members: Any, count: int | None = None) -> Any:

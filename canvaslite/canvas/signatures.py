@@ -336,7 +336,7 @@ class Signature(dict[str, Any]):
                 continue
             links = self._with_list_option(key)
             for place, link in enumerate(links):
-                links[place] = link = maybe_signature(link, app=self._app)
+                links[place] = link = maybe_signature(link, app=self._app, clone=True)
                 said = (getattr(visitor, hook)(link, **headers) or {}) if visitor is not None else None
                 link.stamp(visitor, append_stamps, **collect_stamps(headers, said, None, append_stamps))
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 
+from canvaslite import states
 from canvaslite.backends.codec import UnpickleableExceptionWrapper, get_pickleable_exception
-from canvaslite.exceptions import BackendError, OperationalError
+from canvaslite.exceptions import BackendError, OperationalError, Replaced
 from canvaslite.execution.announcing import announce_internal_error
 from canvaslite.execution.outcome import Kind
 from canvaslite.execution.run import Run
@@ -58,7 +59,10 @@ def _keep_success(run: Run) -> None:
 
 
 def _keep_error(run: Run) -> None:
-    """An ignored task, or one that goes back to the queue, leaves its state as it is."""
+    """An ignored task, or one that goes back to the queue, leaves its state as it is.
+
+    What depends on an ignored one will never get its value, and fails, unless it was replaced.
+    """
     run.einfo = run.einfo or exception_info(run.error)
     # A message that is dropped has a final outcome too: those who wait for it must not wait for ever.
     if run.kind is Kind.FAILURE or (run.kind is Kind.REJECTED and not run.eager):
@@ -66,8 +70,14 @@ def _keep_error(run: Run) -> None:
     elif run.kind is Kind.RETRY and run.stores_errors:
         cause = getattr(run.error, 'exc', None)
         persist(run, 'mark_as_retry', run.id, cause, run.einfo.traceback, request=run.context)
-    elif run.kind is Kind.IGNORED and run.context.headers and not run.eager:
-        persist(run, 'end_member', run.context)
+    elif run.kind is Kind.IGNORED and not run.eager:
+        if run.context.headers:
+            persist(run, 'end_member', run.context)
+        if not isinstance(run.error, Replaced):
+            if run.context.chord:
+                persist(run, 'keep_and_count', run.id, run.error, states.FAILURE, None, run.context, False)
+            if run.context.chain:
+                persist(run, '_fail_chain', run.context.chain, run.error)
 
 
 def exception_info(exc: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from itertools import starmap, zip_longest
+from typing import Any, get_args, get_type_hints
 
 from canvaslite import states
+from canvaslite.canvas import Signature, maybe_signature
 from canvaslite.context import Context
 from canvaslite.current import App
 from canvaslite.exceptions import Ignore, Reject, Retry
@@ -17,6 +20,38 @@ STATE_OF: Mapping[Kind | None, str | None] = {
     Kind.REJECTED: states.REJECTED, Kind.REQUEUED: states.REJECTED,
     Kind.FAILURE: states.FAILURE, Kind.UNRECORDED: states.FAILURE,
 }
+
+
+class WithSignatures:
+    """A function called with signatures where it was given the dicts in which they travelled."""
+
+    __slots__ = ('app', 'function', 'names', 'typed')
+
+    def __init__(self, function: Callable[..., Any], names: list[str], typed: set[str], app: App) -> None:
+        self.function = function
+        self.names = names  #: of its parameters
+        self.typed = typed  #: those that are annotated as signatures
+        self.app = app
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*starmap(self._given, zip_longest(self.names[:len(args)], args)),
+                             **{name: self._given(name, value) for name, value in kwargs.items()})
+
+    def _given(self, name: str | None, value: Any) -> Any:
+        return maybe_signature(value, self.app) if name in self.typed and isinstance(value, dict) else value
+
+
+def with_signatures(function: Callable[..., Any], run: Callable[..., Any], app: App) -> Callable[..., Any]:
+    """`function`, which runs `run`, called with signatures for those parameters of `run` that are annotated so."""
+    if not getattr(run, '__annotations__', None):
+        return function
+    try:
+        hints = get_type_hints(run)
+        typed = {name for name, hint in hints.items() if any(
+            isinstance(kind, type) and issubclass(kind, Signature) for kind in (hint, *get_args(hint)))}
+        return WithSignatures(function, list(inspect.signature(run).parameters), typed, app) if typed else function
+    except Exception:  # annotations may be anything: what they mean is known to those who wrote them
+        return function
 
 
 class PreparedTask:
@@ -33,7 +68,7 @@ class PreparedTask:
         self.name: str = task.name
         #: Whether the task overrides ``__call__``, which then has to be part of the run.
         self.calls_itself: bool = task.overrides('__call__')
-        self.function: Callable[..., Any] = task if self.calls_itself else task.run
+        self.function = with_signatures(task if self.calls_itself else task.run, task.run, app)
         self.before_start = self._hook('before_start')
         self.on_success = self._hook('on_success')
         self.after_return = self._hook('after_return')

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 from vine import Thenable, promise
@@ -264,33 +265,46 @@ class AsyncResult(ResultBase):
     # -- the tree of results -------------------------------------------------------------------------------------
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
-        """``(parent, result)`` of this result and of all that was sent below it, breadth first.
+        """``(parent, result)`` of all results of the run that this one is part of, from the first on, breadth first.
 
         Raises `IncompleteStream` at one that is not ready, unless `intermediate`.
         """
-        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
-        while waiting:
-            parent, node = waiting.popleft()
-            yield parent, node
-            if node.ready():
-                waiting.extend((node, child) for child in node.children or ())
-            elif not intermediate:
-                raise IncompleteStream()
+        # A chord's body is no child of the header's tasks: it is known by its parent alone, and so looked for last.
+        found: dict[str | None, Any] = {}
+        for start in pairwise((None, *self._lineage())):
+            waiting = deque([start])
+            while waiting:
+                parent, node = waiting.popleft()
+                if node.id in found:
+                    continue
+                found[node.id] = node
+                yield (None if parent is None else found[parent.id]), node
+                if node.ready():
+                    waiting.extend((node, child) for child in node.children or ())
+                elif not intermediate:
+                    raise IncompleteStream()
+
+    def _lineage(self) -> list[Any]:
+        """The first result of the run, and those that lead from it to this one, as far as they or the store know."""
+        line = [self, *self.ancestors()]
+        while line[-1].results is None and (parent_id := line[-1]._get_task_meta().get('parent_id')):
+            line.append(self.app.AsyncResult(parent_id))
+        return line[::-1]
 
     def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
-        """``(result, value)`` of this result and of all below it, waiting for each; `kwargs` go to `get`."""
+        """``(result, value)`` of all that `iterdeps` finds, waiting for each; `kwargs` go to `get`."""
         for _, node in self.iterdeps(intermediate=intermediate):
             yield node, node.get(**kwargs)
 
     def get_leaf(self) -> Any:
-        """The value of the last result below this one."""
+        """The value of the last result of the run."""
         value = None
         for _, node in self.iterdeps():
             value = node.get()
         return value
 
     def build_graph(self, intermediate: bool = False, formatter: Any = None) -> DependencyGraph:
-        """The tree of results as a graph, from each result to what it sent."""
+        """The results of the run as a graph, from each to what it sent."""
         graph = DependencyGraph(formatter=formatter)
         for parent, node in self.iterdeps(intermediate=intermediate):
             graph.add_arc(node)
@@ -361,11 +375,8 @@ class AsyncResult(ResultBase):
     def __copy__(self) -> AsyncResult:
         return self.__class__(self.id, self.backend, None, self.app, self.parent)
 
-    def __reduce__(self) -> Any:
-        return self.__class__, self.__reduce_args__()
-
     def __reduce_args__(self) -> tuple[Any, ...]:
-        return self.id, self.backend, None, None, self.parent
+        return self.id, self.backend
 
 
 class EagerResult(AsyncResult):

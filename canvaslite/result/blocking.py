@@ -11,7 +11,9 @@ __all__ = ('allow_join_result', 'assert_will_not_block', 'denied_join_result', '
 
 E_WOULDBLOCK = """\
 Never call result.get() within a task!
-See https://docs.celeryq.dev/en/latest/userguide/tasks.html\
+It holds the process that the awaited task may need. Let what follows be a task: link a callback to it, use chain() or
+chord(), or in a bound task `return self.replace(subtask.s() | following.s())`. To wait nevertheless, call
+result.get(disable_sync_subtasks=False), or wait within allow_join_result(). See https://docs.celeryq.dev/en/latest/userguide/tasks.html\
 #avoid-launching-synchronous-subtasks
 """
 

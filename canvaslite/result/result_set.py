@@ -264,9 +264,6 @@ class GroupResult(ResultSet):
         """The members."""
         return self.results
 
-    def __reduce__(self) -> Any:
-        return self.__class__, self.__reduce_args__()
-
     def __reduce_args__(self) -> tuple[Any, ...]:
         return self.id, self.results
 

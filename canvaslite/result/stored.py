@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from canvaslite.current import app_or_current
@@ -18,8 +18,8 @@ Callback = Callable[[str, Any], Any] | None
 OnMessage = Callable[[Meta], Any] | None
 OnInterval = Callable[[], Any] | None
 
-#: Each parent nests the stored form deeper by two, and serializers of all kinds give up at about a thousand.
-MAX_STORED_PARENTS = 200
+#: So many parents nest in the stored form, each two levels deep: serializers of all kinds give up at about a thousand.
+NESTED_PARENTS = 200
 
 
 class ResultBase:
@@ -39,17 +39,47 @@ class ResultBase:
             yield node
             node = node.parent
 
-    def as_tuple(self, parents: int | None = None) -> ResultTuple:
-        """The result with its parents (at most so many), as data."""
+    def as_tuple(self, parents: int = NESTED_PARENTS, whole: bool = True) -> ResultTuple:
+        """The result with its parents, as data.
+
+        So many of these nest, as Celery has them; what came before those follows as a flat list, if `whole`.
+        """
+        line = [self, *islice(self.ancestors(), None if whole else parents)]
         stored: Any = None
-        for node in reversed([self, *islice(self.ancestors(), parents)]):
-            members = node.results
-            stored = ((node.id, stored), None if members is None else [member.as_tuple() for member in members])
+        if len(line) > parents + 1:
+            stored = {'ancestors': [node._entry(parents, whole) for node in line[parents + 1:]]}
+        for node in reversed(line[:parents + 1]):
+            id_, members = node._entry(parents, whole)
+            stored = ((id_, stored), members)
         return stored  # type: ignore[no-any-return]
 
+    def _entry(self, parents: int, whole: bool) -> tuple[Any, Any]:
+        members = self.results
+        return self.id, None if members is None else [member.as_tuple(parents // 4, whole) for member in members]
+
     def as_stored_tuple(self) -> ResultTuple:
-        """`as_tuple` for a serializer: with no more parents than one can nest."""
-        return self.as_tuple(MAX_STORED_PARENTS)
+        """`as_tuple` with no more parents than Celery can read."""
+        return self.as_tuple(whole=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.__reduce_args__()
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        if self.parent is None:
+            return self.__reduce__()
+        return restore_line, ([node.__reduce__() for node in (self, *self.ancestors())],)
+
+    def __reduce_args__(self) -> tuple[Any, ...]:
+        """What the class is called with to make the same result, but without its parent."""
+        return (self.results,)
+
+
+def restore_line(line: list[tuple[Any, Any]]) -> Any:
+    """What a result with parents is pickled as: the first of several of which each is the parent of the one before."""
+    results = [function(*args) for function, args in line]
+    for result, parent in pairwise(results):
+        result.parent = parent
+    return results[0]
 
 
 def result_from_tuple(stored: Any, app: Any = None) -> Any:
@@ -57,13 +87,16 @@ def result_from_tuple(stored: Any, app: Any = None) -> Any:
     if isinstance(stored, ResultBase):
         return stored
     app = app_or_current(app)
-    line = []
+    line: list[Any] = []
     while stored is not None and not isinstance(stored, ResultBase):
+        if isinstance(stored, dict):
+            line.extend(stored['ancestors'])
+            break
         named, members = stored
         id_, stored = named if isinstance(named, (list, tuple)) else (named, None)
         line.append((id_, members))
         stored = stored or None
-    parent: Any = stored
+    parent: Any = None if isinstance(stored, dict) else stored
     for id_, members in reversed(line):
         if members is None:
             parent = app.AsyncResult(id_, parent=parent)
