@@ -10,12 +10,13 @@ The body is sent in the transaction that takes the parts out of the queue, so th
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import kombu
 from amqp.exceptions import AccessRefused, MessageNacked, NotFound
+from kombu.common import maybe_declare
 from kombu.exceptions import OperationalError
 from kombu.utils.encoding import ensure_bytes
 from kombu.utils.functional import LRUCache
@@ -31,7 +32,7 @@ __all__ = ('QueueJoin',)
 
 T = TypeVar('T')
 
-# Kinds of messages in a chord's queue. A message's first line is a list: its kind, and what is said here.
+# A message's first line is a list: its kind, and what is said here.
 HEAD = 'head'  #: size or None, shape or None; what came before is of an older chord with the same id
 SIZE, MORE = 'size', 'more'  #: a number
 PART = 'part'  #: task id, place, state; the result follows in the second line
@@ -39,27 +40,22 @@ END = 'end'  #: whoever reads up to here
 
 _PERSISTENT, _TRANSIENT = encode_properties(delivery_mode=2), encode_properties(delivery_mode=1)
 
-#: Chords of which is remembered how many messages there must be before it is worth reading them again.
-REMEMBERED = 10_000
-
 
 class Link:
-    """A connection, used by one thread at a time, and a channel on which the broker confirms messages."""
+    """A connection, used by one thread at a time, and a channel on which messages are confirmed."""
 
     def __init__(self, app: Any) -> None:
-        # Confirms not for the connection, as the channel of a claim has transactions.
+        # Confirmed on that channel only: the one of a claim has transactions.
         self.connection = app.connection_for_write(transport_options={'confirm_publish': False})
         self.lost = (*self.connection.recoverable_connection_errors, MessageNacked)
-        policy = app.conf.task_publish_retry_policy if app.conf.task_publish_retry else {'max_retries': 1}
-        names = ('max_retries', 'interval_start', 'interval_step', 'interval_max')
-        self.connection.ensure_connection(**{name: policy[name] for name in names if name in policy})
+        policy = app.conf.task_publish_retry_policy if app.conf.task_publish_retry else {'max_retries': 0}
+        self.connection.ensure_connection(**{name: policy[name] for name in policy if name != 'retry_errors'})
         self.channel = self.connection.channel()
         self.channel.confirm_select()
 
-    def publish(self, queue: str, said: Sequence[Any], result: Any = b'') -> None:
-        """Write a message; `wait_for_confirms` of the channel tells when the broker has kept it."""
-        body = json.dumps(said).encode() + b'\n' + ensure_bytes(result)
-        self.channel.write_frames(self.channel.frames('', queue, _PERSISTENT, body), 1, (('', queue),))
+    def add(self, queue: str, said: Sequence[Any], result: Any = b'') -> None:
+        """Add a message, which is kept when this returns."""
+        self.channel.publish_raw('', queue, _PERSISTENT, json.dumps(said).encode() + b'\n' + ensure_bytes(result))
 
     @contextmanager
     def telling_loss(self) -> Iterator[None]:
@@ -69,36 +65,32 @@ class Link:
         except self.lost as exc:
             raise OperationalError(f'The connection to the broker was lost: {exc!r}') from exc
 
-    def close(self) -> None:
-        """Hang up: what it holds, the broker gives to others."""
-        with suppress(Exception):  # it may be lost already, which is as good
-            self.connection.close()
-
 
 class Holding:
-    """What is read under a claim, and the channel that holds it."""
+    """A claim: a channel with the only consumer of a chord's queue, and what it has read."""
 
     def __init__(self, link: Link, queue: str) -> None:
         self.link, self.queue, self.token = link, queue, uuid()
         self.channel = link.connection.channel()
-        self.size: int | None = None
-        self.shape: Any = None
-        self.more = 0
+        self.size = self.shape = None
+        self.has_head = self.ended = False
         #: State and encoded result of each slot.
         self.parts: dict[tuple[str, int | None], tuple[str, bytes]] = {}
-        #: How many messages were read, the number of the last one, and those of which nobody needs.
-        self.count = self.last = 0
+        #: Parts that were added; messages read; the last one's tag, and those of messages that nobody needs.
+        self.more = self.count = self.last = 0
         self.useless: list[int] = []
-        self.has_head = self.ended = False
 
     def read(self) -> None:
-        """Become the only consumer, and read all that is there. Raises `AccessRefused` if somebody else is."""
+        """Read all that is there. Raises `AccessRefused` if there is another consumer."""
         self.channel.consume_raw(self.queue, self._take, consumer_tag=self.token, exclusive=True, nowait=True,
-                                 on_cancel=lambda tag: None)
-        # All that is there now comes before this message.
+                                 on_cancel=self._end)
+        # Whatever is there by now comes before this message.
         self.channel.publish_raw('', self.queue, _TRANSIENT, json.dumps([END, self.token]).encode())
         while not self.ended:
             self.link.connection.drain_events()
+
+    def _end(self, tag: str) -> None:
+        self.has_head, self.ended = False, True  # the queue was removed
 
     def _take(self, delivery: Any) -> None:
         if self.ended:
@@ -107,8 +99,7 @@ class Holding:
         line, _, result = delivery.body.partition(b'\n')
         kind, *said = json.loads(line)
         if kind == HEAD:
-            self.size, self.shape = said
-            self.more, self.parts, self.has_head = 0, {}, True
+            (self.size, self.shape), self.more, self.parts, self.has_head = said, 0, {}, True
         elif kind == SIZE:
             self.size = said[0]
         elif kind == MORE:
@@ -117,19 +108,27 @@ class Holding:
             self.parts[slot] = said[2], result
         else:
             self.useless.append(self.last)
-            self.ended = kind == END and said[0] == self.token
+            self.ended = said == [self.token]
 
     @property
     def missing(self) -> int:
         """How many parts are not there; 1 if that is not known."""
         return 1 if self.size is None else self.size + self.more - len(self.parts)
 
+    # What takes the messages of a burst (as `publish.channels.PublishChannel` does) into the claim's transaction:
+    # what is lost with it must not be sent again by another.
 
-class Transaction(kombu.Producer):  # type: ignore[misc]
-    """Publishes on a claim's channel: what is lost with it must not be sent again by another."""
+    def send(self, messages: Sequence[Any]) -> None:
+        """Publish in the transaction."""
+        for message in messages:
+            for entity in message.destination.declare:
+                maybe_declare(entity, self.channel)
+        self.channel.write_frames(b''.join(
+            self.channel.frames(to.exchange, to.routing_key, properties, body, to.mandatory)
+            for to, properties, body in messages), len(messages))
 
-    def publish(self, *args: Any, **kwargs: Any) -> Any:
-        return super().publish(*args, **{**kwargs, 'retry': False})
+    def finish(self) -> None:
+        """Nothing to wait for before the commit."""
 
 
 class QueueJoin(ChordJoin):
@@ -140,102 +139,91 @@ class QueueJoin(ChordJoin):
         self.arguments = {'x-queue-type': 'classic', **({'x-expires': int(expires * 1000)} if expires else {})}
         self._idle: list[Link] = []
         self._held: dict[str, Holding] = {}
-        self._worth_reading: Any = LRUCache(limit=REMEMBERED)
+        #: Queues that were read in vain: how many messages there must be before it is worth doing again, until when.
+        self._in_vain: Any = LRUCache(limit=10_000)
 
     def forget(self) -> None:
         """In a forked child: the connections are the parent's."""
-        links, self._idle = [*self._idle, *(held.link for held in self._held.values())], []
-        self._held.clear()
+        links = [*self._idle, *(held.link for held in self._held.values())]
+        self._idle, self._held = [], {}
         for link in links:
             close_inherited(link.connection)
 
-    def _talk(self, do: Callable[..., T], *args: Any) -> T:
-        """``do(link, *args)``. It is done again where a link turns out to have been lost while nobody used it."""
+    def _talk(self, do: Callable[..., T], group_id: str, *args: Any) -> T:
+        """``do(link, queue, *args)``; again, if the link turns out to have been lost while nobody used it."""
         while True:
             try:
-                link, used = self._idle.pop(), True
+                link, fresh = self._idle.pop(), False
             except IndexError:
-                link, used = Link(self.backend.app), False
+                link, fresh = Link(self.backend.app), True
             try:
                 with link.telling_loss():
-                    done = do(link, *args)
+                    done = do(link, wire.CHORD_QUEUE_PREFIX + group_id, *args)
             except BaseException as exc:
-                link.close()
-                if used and isinstance(exc, OperationalError):
-                    continue
-                raise
-            if not any(held.link is link for held in self._held.values()):
-                self._idle.append(link)
-            return done
-
-    # -- the publisher ----------------------------------------------------------------------------------------------
+                link.connection.close()
+                if fresh or not isinstance(exc, OperationalError):
+                    raise
+            else:
+                if getattr(done, 'claim', None) is None:
+                    self._idle.append(link)
+                return done
 
     def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str],
              shape: Any = None) -> None:
-        self._talk(self._open, wire.CHORD_QUEUE_PREFIX + group_id, [HEAD, size, shape])
+        self._talk(self._open, group_id, [HEAD, size, shape])
 
     def _open(self, link: Link, queue: str, head: Sequence[Any]) -> None:
         link.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=self.arguments)
-        self._say(link, queue, head)
-
-    def _say(self, link: Link, queue: str, said: Sequence[Any]) -> None:
-        link.publish(queue, said)
-        link.channel.wait_for_confirms()
+        link.add(queue, head)
 
     def set_size(self, group_id: str, size: int) -> None:
-        self._talk(self._say, wire.CHORD_QUEUE_PREFIX + group_id, [SIZE, size])
+        self._talk(Link.add, group_id, [SIZE, size])
 
     def extend(self, group_id: str, count: int = 1) -> None:
-        self._talk(self._say, wire.CHORD_QUEUE_PREFIX + group_id, [MORE, count])
-
-    # -- parts --------------------------------------------------------------------------------------------------------
+        self._talk(Link.add, group_id, [MORE, count])
 
     def part(self, part: Part, size: int | None = None) -> Report:
         """As `ChordJoin.part`; the chord is known to wait for at least `size` parts."""
-        result = self.backend.encode([part.result])
-        return self._talk(self._add, wire.CHORD_QUEUE_PREFIX + part.group_id, part, size or 0, result)
+        return self._talk(self._count, part.group_id, part, size or 0, self.backend.encode([part.result]))
 
-    def _add(self, link: Link, queue: str, part: Part, size: int, result: Any) -> Report:
-        link.publish(queue, [PART, part.task_id, part.place, part.state], result)
-        link.channel.wait_for_confirms()  # before it is confirmed it need not be counted
-        try:
-            while True:
+    def _count(self, link: Link, queue: str, part: Part, size: int, result: Any) -> Report:
+        link.add(queue, [PART, part.task_id, part.place, part.state], result)
+        report = None
+        while report is None:
+            try:
                 _, count, consumers = link.channel.queue_declare(queue, passive=True)
-                if consumers:
-                    return Report(chords.BUSY)
-                if count < self._worth_reading.get(queue, 1 + size):
-                    return Report(chords.RECORDED)
-                report = self._claim(link, queue, part.group_id, size)
-                if report is not None:
-                    return report
-        except NotFound:
-            link.channel.confirm_select()  # it was closed, and opened anew
-            return Report(chords.DONE)
+            except NotFound:
+                link.channel.confirm_select()  # it was closed, and opened anew
+                return Report(chords.DONE)
+            enough, until = self._in_vain.get(queue, (0, 0))
+            if consumers or count < max(1 + size, enough if time.monotonic() < until else 0):
+                return Report(chords.BUSY if consumers else chords.RECORDED)
+            report = self._claim(Holding(link, queue), part.group_id, size)
+        return report
 
-    def _claim(self, link: Link, queue: str, group_id: str, size: int) -> Report | None:
-        """Claim the chord and read its parts. None if some are missing, and others may have come meanwhile."""
-        held = Holding(link, queue)
+    def _claim(self, held: Holding, group_id: str, size: int) -> Report | None:
+        """Claim the chord and read its parts. None if some are missing: others may have come meanwhile."""
         try:
             held.read()
-        except AccessRefused:
+        except (AccessRefused, NotFound) as exc:
             held.channel.close()
-            return Report(chords.BUSY)
+            if isinstance(exc, AccessRefused) and 'exclusive' not in str(exc):
+                raise  # not in use by another, but forbidden
+            return Report(chords.BUSY if isinstance(exc, AccessRefused) else chords.DONE)
         if held.has_head and held.missing <= 0:
             self._held[held.token] = held
             return Report(chords.CLAIMED, Claim(group_id, held.token, len(held.parts)), None, held.shape)
         if not held.has_head:
             # The body was sent, and whoever sent it died before it could remove the queue.
-            link.channel.queue_delete(queue)
-        else:
-            for tag in held.useless:
-                held.channel.basic_ack(tag)
-            # Whatever is added, as many more messages must come as there are parts missing. If the chord was sent
-            # again meanwhile, no more than its size.
-            self._worth_reading[queue] = held.count - len(held.useless) + max(1, min(held.missing, size))
+            held.link.channel.queue_delete(held.queue)
+        for tag in held.useless:
+            held.channel.basic_ack(tag)
+        # Whatever is added to the chord, so many more messages must come at least; also if it is sent again meanwhile.
+        # If it is sent again after its end, there are none of these: so this does not hold for long.
+        more = max(1, min(held.missing, size))
+        self._in_vain[held.queue] = held.count - len(held.useless) + more, time.monotonic() + 1
         held.channel.close()
         return None
-
-    # -- under a claim ------------------------------------------------------------------------------------------------
 
     def parts(self, claim: Claim) -> Sequence[Part]:
         # Tasks that joined a running chord have no place: they come last.
@@ -245,38 +233,37 @@ class QueueJoin(ChordJoin):
 
     def renew(self, claim: Claim, seconds: float) -> bool:
         held = self._held.get(claim.token)
-        if held is None:
-            return False
-        with held.link.telling_loss():
-            held.channel.basic_qos(0, 0, False)  # changes nothing; the answer says that the connection is there
-        return True
+        if held is not None:
+            with held.link.telling_loss():
+                held.channel.tx_select()  # its answer says that the connection is there
+        return held is not None
 
     @contextmanager
     def sending(self, claim: Claim) -> Iterator[Any]:
-        """Send the body and take the parts out of the queue, as one step."""
+        """Take the parts out of the queue and send the body, as one step."""
         held = self._held[claim.token]
         with held.link.telling_loss():
-            held.channel.tx_select()
-            yield Transaction(held.channel, auto_declare=False)
+            with self.backend.app.publisher.burst() as burst:
+                burst.lent = held
+                yield burst
             held.channel.basic_ack(held.last, multiple=True)
             held.channel.tx_commit()
 
     def release(self, claim: Claim) -> None:
         held = self._held.pop(claim.token, None)
-        if held is None:
-            return
-        with suppress(*held.link.lost):
-            held.channel.close()
-            self._idle.append(held.link)
-            return
-        held.link.close()
+        if held is not None:
+            try:
+                held.channel.close()
+                self._idle.append(held.link)
+            except held.link.lost:
+                held.link.connection.close()
 
     def finish(self, claim: Claim) -> bool:
         held = self._held.get(claim.token)
         if held is None:
             return False
-        # The body is out. If the queue cannot be removed, it expires, and without its parts it does nothing.
-        with suppress(OperationalError), held.link.telling_loss():
+        # The body is out. A queue that cannot be removed expires; without its parts it does nothing.
+        with suppress(*held.link.lost):
             held.channel.basic_cancel(held.token, nowait=True)
             held.channel.queue_delete(held.queue)
         self.release(claim)
