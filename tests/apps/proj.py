@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import time
 
 package = importlib.import_module(os.environ.get('CANVAS_PACKAGE', 'canvaslite'))
@@ -109,3 +110,64 @@ def span(self, path, name, seconds=0.0, then='return'):
     if then == 'die':
         os._exit(70)
     return name
+
+
+@app.task(ignore_result=True)
+def keep_quiet(x):
+    return x
+
+
+@app.task
+def note(value, path):
+    return record.run(path, value)
+
+
+@app.task(bind=True)
+def replace_by(self, sig):
+    raise self.replace(app.signature(sig))
+
+
+@app.task(bind=True)
+def bring_along(self, x, other):
+    """Add a task that gives `other` to the chord."""
+    self.add_to_chord(identity.s(other))
+    return x
+
+
+@app.task
+def note_failure(request, exc, traceback, path):
+    record.run(path, f'{type(exc).__name__} {request.id}')
+
+
+@app.task
+def await_file(path, value):
+    while not os.path.exists(path):
+        time.sleep(0.02)
+    return value
+
+
+def happens_first(path):
+    """Whether nobody has asked this of `path` before."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def die_once(path, value):
+    if happens_first(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def die_sending(sender=None, **_):
+    """Die, the first time that a task of the name in DIE_SENDING is sent: this process, or with DIE_ALL the worker."""
+    if sender == f'proj.{os.environ["DIE_SENDING"]}' and happens_first(os.environ['DIE_PATH']):
+        target = -os.getpgid(0) if 'DIE_ALL' in os.environ else os.getpid()
+        os.kill(target, signal.SIGKILL)
+
+
+if 'DIE_SENDING' in os.environ:
+    importlib.import_module(f'{package.__name__}.signals').before_task_publish.connect(die_sending)
