@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from amqp.exceptions import NotFound
 from kombu import Producer, Queue
 from kombu.compression import compress
 from kombu.entity import Exchange
@@ -61,7 +62,7 @@ class Window:
 
     def open(self, running: list[str]) -> None:
         """Say which members run already: those that are sent after this."""
-        self._put(_queues(self.id)[1], {'size': self.size, 'running': running}, [])
+        self._put(_queues(self.id)[1], {'size': self.size, 'running': running, 'first': True}, [])
 
     def _put(self, queue: Queue, body: Any, needed: list[Any]) -> None:
         conf = self._app.conf
@@ -77,8 +78,6 @@ def end_member(app: Any, window: str, member_id: str) -> None:
             with connection.channel() as channel:
                 _move_on(channel, window, member_id)
         except connection.connection_errors + connection.channel_errors as exc:
-            if getattr(exc, 'reply_code', None) == 404:  # the window is gone: no member waits
-                return
             connection.collect()
             raise OperationalError(f'The members that wait in the window {window} cannot be sent: {exc}') from exc
 
@@ -89,11 +88,16 @@ def _move_on(channel: Any, window: str, member_id: str) -> None:
     transaction = hasattr(channel, 'tx_select') and not channel.connection.confirm_publish
     if transaction:
         channel.tx_select()
-    state = _take(kept)
+    try:
+        state = _take(kept)
+    except NotFound:  # the window is gone: no member waits
+        return
     if state is None:
         logger.warning('Nobody has given back the state of the window %s: a member of it ended twice, or is lost.',
                        window)
         return
+    while state.payload.get('first') and (again := kept.get(accept=['json'])) is not None:
+        again.ack()  # a lost connection has let it arrive twice
     size, running = state.payload['size'], state.payload['running']
     if member_id not in running:
         state.requeue()  # (in a transaction, it goes back with the channel's end)
@@ -138,7 +142,7 @@ def _pack(outgoing: Outgoing) -> dict[str, Any]:
     exchange = outgoing.exchange
     properties = {name: value.name if isinstance(value, Queue) else value
                   for name, value in outgoing.properties.items() if value is not None}
-    return {**properties, 'body': body, 'headers': headers, 'delivery_mode': outgoing.delivery_mode,
+    return {'priority': 0, **properties, 'body': body, 'headers': headers, 'delivery_mode': outgoing.delivery_mode,
             'content_type': encoder.content_type, 'content_encoding': encoder.content_encoding,
             'exchange': exchange.name if isinstance(exchange, Exchange) else exchange,
             'routing_key': outgoing.routing_key}
