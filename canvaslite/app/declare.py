@@ -17,7 +17,7 @@ from canvaslite.app.models import Models
 from canvaslite.app.retry import add_autoretry_behaviour
 from canvaslite.current import active_apps, connect_on_app_finalize, get_current_app
 from canvaslite.exceptions import DuplicateTaskNameWarning, InvalidTaskError, NotRegistered
-from canvaslite.utils.callers import user_stacklevel
+from canvaslite.utils.functional import user_stacklevel
 from canvaslite.utils.imports import qualname
 from canvaslite.utils.proxies import PromiseProxy, Proxy
 

@@ -7,7 +7,7 @@ import warnings
 
 from canvaslite.app.defaults import FOREIGN_PREFIXES, SETTINGS
 from canvaslite.exceptions import UnknownSettingWarning
-from canvaslite.utils.callers import user_stacklevel
+from canvaslite.utils.functional import user_stacklevel
 
 #: How the upper-case names of Celery 3 begin, and what may stand there now.
 _OLD_BEGINNINGS = (

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from canvaslite import current
 from canvaslite.canvas import signature
 from canvaslite.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
-from canvaslite.utils.callers import user_stacklevel
+from canvaslite.utils.functional import user_stacklevel
 from canvaslite.utils.imports import instantiate, symbol_by_name
 from canvaslite.utils.time import UTC, local_timezone
 from canvaslite.utils.uuid import uuid
@@ -30,7 +30,7 @@ class Services:
     amqp_cls: Any = 'canvaslite.publish.amqp:AMQP'
     publisher_cls: Any = 'canvaslite.publish.publisher:Publisher'
     connections_cls: Any = 'canvaslite.app.connections:Connections'
-    control_cls: Any = 'canvaslite.control.control:Control'
+    control_cls: Any = 'canvaslite.control:Control'
     log_cls: Any = 'canvaslite.app.log:Logging'
     worker_cls: Any = 'canvaslite.worker.worker:Worker'
     #: Class of the result store, where it is not in the settings.

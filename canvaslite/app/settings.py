@@ -65,7 +65,9 @@ class Settings(MutableMapping[str, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(self._describe_missing(name)) from None
+            near = nearest_name(name)
+            hint = f', did you mean {near!r}?' if near else ''
+            raise AttributeError(f'there is no setting {name!r}{hint}') from None
 
     def __getitem__(self, key: str) -> Any:
         if self._source is None:
@@ -212,10 +214,6 @@ class Settings(MutableMapping[str, Any]):
 
     def _name(self, key: str) -> str:
         return setting_name(key, self._prefix) or key
-
-    def _describe_missing(self, name: str) -> str:
-        near = nearest_name(name)
-        return f'there is no setting {name!r}' + (f', did you mean {near!r}?' if near else '')
 
     # -- showing ------------------------------------------------------------------------------------------
 

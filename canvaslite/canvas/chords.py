@@ -14,8 +14,7 @@ from canvaslite.canvas.signatures import Entry, Signature, given, is_app, maybe_
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
-from canvaslite.utils.callers import user_stacklevel
-from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.functional import maybe_list, user_stacklevel
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import CHORD
 

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import click
 from kombu.exceptions import KombuError, OperationalError
@@ -16,7 +16,7 @@ from canvaslite.app.discovery import find_app
 from canvaslite.cli.worker import worker
 from canvaslite.current import get_current_app
 from canvaslite.exceptions import BackendError, CeleryError
-from canvaslite.utils.redact import redact
+from canvaslite.utils.redact import one_line, redact
 from canvaslite.version import __version__
 
 
@@ -88,6 +88,5 @@ def _tell(error: BaseException) -> int:
     """Say `error` in one line; the whole story only on request."""
     if os.environ.get('CANVASLITE_DEBUG'):
         traceback.print_exception(error)
-    message: Any = redact(' '.join(str(error).split()) or type(error).__name__)
-    click.echo(f'Error: {message}', err=True)
+    click.echo(f'Error: {redact(one_line(error))}', err=True)
     return 1

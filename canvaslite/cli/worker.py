@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 import sys
+from datetime import datetime
 from typing import Any
 
 import click
 
 from canvaslite.app.log import level_number
-from canvaslite.cli.banner import render_banner
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.version import __version__
 from canvaslite.worker.worker import Worker
 
+#: Tasks that every app has; of no interest in a banner.
+BUILT_IN = 'celery.'
 
-class LogLevel(click.ParamType):
-    """A level by name or number."""
 
-    name = 'level'
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return level_number(int(value) if str(value).isdigit() else value)
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from None
+def _read_level(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    try:
+        return level_number(int(value) if value.isdigit() else value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
 
 
 @click.command(context_settings={'show_default': False})
 @click.option('-n', '--hostname', metavar='NAME',
               help='Node name; %h stands for host and domain, %n for host, %d for domain.')
-@click.option('-l', '--loglevel', type=LogLevel(), default='WARNING',
+@click.option('-l', '--loglevel', metavar='LEVEL', callback=_read_level, default='WARNING',
               help='DEBUG, INFO, WARNING, ERROR, CRITICAL or FATAL.')
 @click.option('-f', '--logfile', type=click.Path(), help='File for the log; stderr by default.')
 @click.option('--pidfile', type=click.Path(),
@@ -68,3 +69,32 @@ def worker(session: Any, without_gossip: bool, without_mingle: bool, without_hea
         print(render_banner(instance), file=sys.__stdout__, flush=True)
     instance.start()
     sys.exit(instance.exitcode)
+
+
+def render_banner(worker: Any) -> str:
+    """Name, system, configuration and queues of `worker`; from INFO on its tasks as well. Passwords are masked."""
+    app = worker.app
+    sections = [
+        f' canvaslite {__version__}  {worker.hostname}',
+        f' {platform.platform()}  Python {platform.python_version()}  {datetime.now():%Y-%m-%d %H:%M:%S}',
+        '',
+        '[config]',
+        f'.> app:         {app.main or "__main__"}:{id(app):#x}',
+        f'.> transport:   {app.connection_for_read().as_uri()}',
+        f'.> results:     {app.backend.as_uri(include_password=False)}',
+        f'.> concurrency: {worker.concurrency} ({worker.pool_cls.name})',
+        '',
+        '[queues]',
+        *(_describe_queue(queue) for queue in app.amqp.queues.consume_from.values()),
+        '',
+    ]
+    if worker.loglevel <= logging.INFO:
+        names = sorted(name for name in app.tasks if not name.startswith(BUILT_IN))
+        sections += ['[tasks]', *(f'  . {name}' for name in names), '']
+    return '\n'.join(sections)
+
+
+def _describe_queue(queue: Any) -> str:
+    exchange = queue.exchange
+    return (f'.> {queue.name:<16} exchange={exchange.name or queue.name}({exchange.type}) '
+            f'key={queue.routing_key or queue.name}')

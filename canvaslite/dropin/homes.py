@@ -11,7 +11,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     'app.autoretry': ('app.retry',),
     'app.backends': ('backends',),
     'app.base': ('app.application', 'app.services', 'app.declare', 'app.connections', 'current'),
-    'app.control': ('control.control', 'control.inspect', 'control'),
+    'app.control': ('control',),
     'app.registry': ('app.declare',),
     'app.routes': ('publish.routes',),
     'app.task': ('app.task', 'app.replace', 'app.retry', 'current'),
@@ -34,8 +34,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     'utils': ('utils', 'utils.functional', 'utils.imports', 'utils.nodenames', 'utils.saferepr'),
     'utils.log': ('utils.log', 'app.log'),
     'worker': ('worker', 'worker.worker'),
-    'worker.control': ('worker.commands', 'worker.commands.panel', 'worker.commands.looking',
-                       'worker.commands.changing'),
+    'worker.control': ('worker.commands',),
     'worker.request': ('worker.request', 'worker.outcomes', 'worker.policies'),
 }
 

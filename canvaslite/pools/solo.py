@@ -9,8 +9,7 @@ from typing import Any
 
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
 from canvaslite.execution.entry import Executor
-from canvaslite.pools.base import Listener, Pool, Preparation
-from canvaslite.pools.doorbell import Doorbell
+from canvaslite.pools.base import Doorbell, Listener, Pool, Preparation
 
 
 class SoloPool(Pool):

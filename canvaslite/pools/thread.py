@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from canvaslite.execution.outcome import Outcome
-from canvaslite.pools.base import Listener, Pool, Preparation
-from canvaslite.pools.doorbell import Doorbell
+from canvaslite.pools.base import Doorbell, Listener, Pool, Preparation
 
 
 class ThreadPool(Pool):

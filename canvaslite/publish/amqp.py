@@ -16,6 +16,7 @@ from canvaslite.publish.messages import Outgoing, resolve_target
 from canvaslite.publish.options import check_arguments, eta_text, expires_text
 from canvaslite.publish.queues import Queues
 from canvaslite.transport.connection import BrokerConnection
+from canvaslite.utils.functional import either
 from canvaslite.utils.nodenames import anon_nodename
 from canvaslite.utils.saferepr import represent_args, represent_kwargs
 
@@ -51,14 +52,8 @@ class AMQP:
     def __init__(self, app: Any) -> None:
         self.app = app
         self.task_protocols: dict[int, Callable[..., task_message]] = {1: self.as_task_v1, 2: self.as_task_v2}
-        #: The setting ``task_routes`` that was read last, and what was made from it.
-        self._routes_source: Any = ()
-        self._routes: list[Any] = []
-        self._made_router: Any = None
         self._given_router: Any = None
         self._producer_pool: Any = None
-
-    # --- queues and routes -------------------------------------------------------------
 
     def Queues(self, queues: Any, create_missing: bool | None = None, create_missing_queue_type: str | None = None,
                create_missing_queue_exchange_type: str | None = None, autoexchange: Callable[[str], Any] | None = None,
@@ -70,10 +65,10 @@ class AMQP:
             queues = (Queue(conf.task_default_queue, exchange=self.default_exchange,
                             routing_key=conf.task_default_routing_key, queue_arguments=quorum),)
         return self.queues_cls(
-            queues, self.default_exchange, _either(create_missing, conf.task_create_missing_queues),
+            queues, self.default_exchange, either(create_missing, conf.task_create_missing_queues),
             create_missing_queue_type or conf.task_create_missing_queue_type,
             create_missing_queue_exchange_type or conf.task_create_missing_queue_exchange_type,
-            autoexchange or self.autoexchange, _either(max_priority, conf.task_queue_max_priority),
+            autoexchange or self.autoexchange, either(max_priority, conf.task_queue_max_priority),
             conf.task_default_routing_key)
 
     @cached_property
@@ -89,21 +84,19 @@ class AMQP:
     def default_queue(self) -> Any:
         return self.queues[self.app.conf.task_default_queue]
 
-    @property
+    @cached_property
     def routes(self) -> list[Any]:
         """The routers of ``task_routes``."""
-        if self._routes_source is not self.app.conf.task_routes:
-            self.flush_routes()
-        return self._routes
+        return routing.prepare(self.app.conf.task_routes)
+
+    @cached_property
+    def _own_router(self) -> routing.Router:
+        return self.Router()
 
     @property
     def router(self) -> Any:
         """Finds the destination of a task. Another one may be set."""
-        if self._given_router is not None:
-            return self._given_router
-        if self._made_router is None or self._routes_source is not self.app.conf.task_routes:
-            self._made_router = self.Router()
-        return self._made_router
+        return self._given_router or self._own_router
 
     @router.setter
     def router(self, router: Any) -> None:
@@ -112,13 +105,12 @@ class AMQP:
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> routing.Router:
         """A router with other queues."""
         return routing.Router(self.routes, queues or self.queues,
-                              _either(create_missing, self.app.conf.task_create_missing_queues), app=self.app)
+                              either(create_missing, self.app.conf.task_create_missing_queues), app=self.app)
 
     def flush_routes(self) -> None:
-        """Read ``task_routes`` again."""
-        self._routes_source = self.app.conf.task_routes
-        self._routes = routing.prepare(self._routes_source)
-        self._made_router = None
+        """Read ``task_routes`` again, when it is next asked for."""
+        self.__dict__.pop('_own_router', None)
+        self.__dict__.pop('routes', None)
 
     def TaskConsumer(self, channel: Any, queues: Any = None, accept: Any = None, **options: Any) -> Any:
         """A `kombu.Consumer` of the queues to consume from."""
@@ -138,8 +130,6 @@ class AMQP:
     @property
     def utc(self) -> bool:
         return bool(self.app.conf.enable_utc)
-
-    # --- messages ------------------------------------------------------------------------
 
     @property
     def create_task_message(self) -> Callable[..., task_message]:
@@ -226,7 +216,3 @@ def publish_announced(outgoing: Outgoing, publish: Callable[[], Any]) -> Any:
         signals.task_sent.send(sender=name, task_id=said['id'], task=name, args=args, kwargs=kwargs, eta=said['eta'],
                                taskset=said['group'])
     return answer
-
-
-def _either(value: Any, default: Any) -> Any:
-    return default if value is None else value

@@ -25,6 +25,7 @@ from kombu.exceptions import OperationalError
 from canvaslite.publish.messages import Destination, RawMessage
 from canvaslite.transport.confirms import BurstNacked
 from canvaslite.transport.connection import close_inherited
+from canvaslite.utils.redact import one_line
 
 logger = logging.getLogger('celery.publish')
 
@@ -81,7 +82,10 @@ class PublishChannel:
             if policy is None or (limit is not None and tries > limit):
                 if isinstance(failure, OperationalError):
                     raise failure
-                raise _lost_connection(self.connection, failure, tries) from failure
+                raise OperationalError(
+                    f'The broker at {self.connection.as_uri()} did not take the message in {tries} '
+                    f'{"try" if tries == 1 else "tries"}: {one_line(failure)}. See the broker\'s log; '
+                    'task_publish_retry_policy says how long to go on trying.') from failure
             pause = _pause(policy, tries)
             logger.warning('Publishing failed (%s): trying again in %.1fs.', failure or repr(failure), pause)
             time.sleep(pause)
@@ -370,24 +374,11 @@ class Burst:
             self._pool.release(lent)
 
 
-# --- errors, in one line that says which setting to look at; never a password ----------------------
-
-
 def unreachable_broker(app: Any, connection: Any, exc: BaseException) -> OperationalError:
     """The error for a broker to which no connection can be made."""
     setting = 'broker_url' if app.conf.broker_write_url == app.conf.broker_url else 'broker_write_url'
-    return OperationalError(f'Cannot connect to the broker at {connection.as_uri()}: {_one_line(exc)}. Start it there, '
+    return OperationalError(f'Cannot connect to the broker at {connection.as_uri()}: {one_line(exc)}. Start it there, '
                             f'or correct the setting {setting}.')
-
-
-def _lost_connection(connection: Any, exc: BaseException, tries: int) -> OperationalError:
-    return OperationalError(f'The broker at {connection.as_uri()} did not take the message in {tries} '
-                            f'{"try" if tries == 1 else "tries"}: {_one_line(exc)}. See the broker\'s log; '
-                            'task_publish_retry_policy says how long to go on trying.')
-
-
-def _one_line(exc: BaseException) -> str:
-    return ' '.join(str(exc).split()).rstrip('.') or type(exc).__name__
 
 
 def _pause(policy: Mapping[str, Any], tries: int) -> float:

@@ -74,7 +74,9 @@ class Publisher:
         `EncodeError`, `QueueNotFound`, and `OperationalError` when the broker cannot be reached.
         """
         task_id: str = options.get('task_id') or uuid()
-        if self._raw and (producer is None or producer.__class__ is Burst) and not _anybody_listens():
+        if self._raw and (producer is None or producer.__class__ is Burst) and not (
+                signals.before_task_publish.receivers or signals.after_task_publish.receivers
+                or signals.task_sent.receivers):
             prepared = self._prepared.find(name, args, kwargs, options, task)
             if prepared is not None:
                 message = prepared.message(task_id, args, kwargs, options)
@@ -246,11 +248,6 @@ def _send_over(lent: PublishChannel, message: RawMessage) -> None:
     lent.send([message], failure=failure)
     lent.finish()
     lent.rest()
-
-
-def _anybody_listens() -> bool:
-    return bool(signals.before_task_publish.receivers or signals.after_task_publish.receivers
-                or signals.task_sent.receivers)
 
 
 _publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()

@@ -8,6 +8,8 @@ from weakref import WeakValueDictionary
 
 from kombu import Exchange, Queue
 
+from canvaslite.utils.functional import maybe_list
+
 
 class Queues(dict[str, Any]):
     """Queue name to `kombu.Queue`, with the queues a worker consumes from among them.
@@ -85,8 +87,6 @@ class Queues(dict[str, Any]):
                     else self.autoexchange(name))
         return Queue(name, exchange, name, queue_arguments={'x-queue-type': 'quorum'} if kind == 'quorum' else None)
 
-    # --- what a worker consumes from ---
-
     @property
     def consume_from(self) -> dict[str, Any]:
         """The queues to consume from: those selected, else all that were given."""
@@ -95,7 +95,7 @@ class Queues(dict[str, Any]):
     def select(self, include: str | Iterable[str] | None) -> None:
         """Consume from these queues only; the others serve routing."""
         if include:
-            wanted = [self[name] for name in _names(include)]
+            wanted = [self[name] for name in maybe_list(include)]
             self._consume_from = {queue.name: queue for queue in wanted}
 
     def select_add(self, queue: Any, **options: Any) -> Any:
@@ -106,7 +106,7 @@ class Queues(dict[str, Any]):
 
     def deselect(self, exclude: str | Iterable[str] | None) -> None:
         """Do not consume from these queues."""
-        for name in _names(exclude or ()):
+        for name in maybe_list(exclude or ()):
             aliased = self.aliases.get(name)
             self.consume_from.pop(name if aliased is None else aliased.name, None)
 
@@ -115,7 +115,3 @@ class Queues(dict[str, Any]):
         lines = [f'.> {name:<16} exchange={queue.exchange.name}({queue.exchange.type}) key={queue.routing_key}'
                  for name, queue in sorted(self.consume_from.items())]
         return (' ' * indent if indent_first else '') + ('\n' + ' ' * indent).join(lines)
-
-
-def _names(names: str | Iterable[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)

@@ -26,8 +26,6 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         self._confirms: Confirms | None = None
         super().__init__(*args, **kwargs)
 
-    # --- publishing ----------------------------------------------------------------
-
     def publish_raw(self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False,
                     timeout: float | None = None, confirm_timeout: float | None = None) -> None:
         """Publish one message in one write; `properties` are those of `properties.encode_properties`.
@@ -129,8 +127,6 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
             raise RecoverableConnectionError('The channel is closed')
         return connection
 
-    # --- consuming -------------------------------------------------------------------
-
     def consume_raw(self, queue: str, callback: Callable[[RawDelivery], Any], no_ack: bool = False,
                     consumer_tag: str = '', arguments: Mapping[str, Any] | None = None, exclusive: bool = False,
                     on_cancel: Callable[[str], Any] | None = None, nowait: bool = False) -> str:
@@ -151,8 +147,6 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
     def reject_raw(self, delivery_tag: int, requeue: bool = False) -> None:
         """Reject a delivery with the connection's next write or flush."""
         self._open_connection().queue_frame(encode_reject(self.channel_id, delivery_tag, requeue))
-
-    # --- what the broker says ----------------------------------------------------------
 
     def _on_basic_ack(self, delivery_tag: int, multiple: bool) -> None:
         if self._confirms is not None:

@@ -35,9 +35,6 @@ _TEXT, _VOID, _INT32, _BOOL, _TABLE, _ARRAY = b'SVItFA'
 _COUNTED = frozenset(b'SxAF')
 
 
-# --- writing -------------------------------------------------------------------
-
-
 def encode_table(mapping: Mapping[str, Any]) -> bytes:
     """`mapping` as a field table with its length. Raises `FrameSyntaxError` for values and names that AMQP cannot say.
     """
@@ -93,9 +90,6 @@ _WRITERS: dict[type, Callable[[Any], bytes]] = {
     str: _write_text, bool: lambda value: b't\x01' if value else b't\x00', int: _write_int, list: _write_list,
     tuple: _write_list, dict: lambda value: b'F' + encode_table(value), type(None): lambda value: b'V',
 }
-
-
-# --- reading -------------------------------------------------------------------
 
 
 def decode_table(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
@@ -171,9 +165,6 @@ def _read_array(buffer: bytes, offset: int) -> tuple[list[Any], int]:
             member, offset = _read_value(buffer, offset)
             members.append(member)
     return members, offset
-
-
-# --- reading only what is wanted -------------------------------------------------
 
 
 def peek(properties: bytes, wanted: frozenset[str]) -> dict[str, Any]:

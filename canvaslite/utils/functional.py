@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -12,6 +13,11 @@ from kombu.utils.functional import maybe_list as maybe_list
 
 def _empty() -> None:
     return None
+
+
+def either(value: Any, default: Any) -> Any:
+    """`value`, or `default` where it is None."""
+    return default if value is None else value
 
 
 def head_from_fun(fun: Callable[..., Any], bound: bool = False) -> Callable[..., Any]:
@@ -37,3 +43,11 @@ def _copy_head(fun: FunctionType, skipped: int) -> Callable[..., Any]:
     made.__kwdefaults__ = fun.__kwdefaults__  # type: ignore[assignment]
     made.__qualname__ = code.co_name  # what the error says
     return made
+
+
+def user_stacklevel() -> int:
+    """The `stacklevel` with which the caller's `warnings.warn` points at the innermost line outside canvaslite."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get('__name__', '').partition('.')[0] == 'canvaslite':
+        frame, level = frame.f_back, level + 1
+    return level

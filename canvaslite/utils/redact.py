@@ -26,6 +26,11 @@ def redact(text: str) -> str:
     return _QUERY_SECRET.sub(rf'\g<before>{MASK}', text)
 
 
+def one_line(exc: BaseException) -> str:
+    """What an error says, on one line and without its full stop; its class's name where it says nothing."""
+    return ' '.join(str(exc).split()).rstrip('.') or type(exc).__name__
+
+
 def mask_url(url: Any) -> Any:
     """A URL, or a list of them, with passwords masked; anything else as it is."""
     if isinstance(url, str):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
+from canvaslite.utils.redact import one_line
 
 logger = logging.getLogger('celery.worker')
 
@@ -73,13 +74,13 @@ class Recovery:
             self._give_up(connection, exc)
         if connection.alt and not connection.completes_cycle(attempt - 1):
             logger.error('consumer: Cannot connect to %s: %s. Will retry using next failover.',
-                         connection.as_uri(), _reason(exc))
+                         connection.as_uri(), one_line(exc))
             connection.maybe_switch_next()
             return
         rounds = attempt // (len(connection.alt) or 1)
         interval = min(INTERVAL_START + INTERVAL_STEP * (rounds - 1), INTERVAL_MAX)
         logger.error('consumer: Cannot connect to %s: %s. Trying again in %.2f seconds... (%s/%s)',
-                     connection.as_uri(), _reason(exc), interval, attempt, most)
+                     connection.as_uri(), one_line(exc), interval, attempt, most)
         connection.maybe_switch_next()
         self.wait(interval)
 
@@ -87,7 +88,7 @@ class Recovery:
         setting = 'broker_connection_retry_on_startup' if self.first else 'broker_connection_retry'
         advice = '' if self.may_retry() else f' ({setting} is off)'
         logger.critical('consumer: Cannot connect to the broker_url %s: %s%s. Check that the broker runs there '
-                        'and lets this user in.', connection.as_uri(), _reason(exc), advice)
+                        'and lets this user in.', connection.as_uri(), one_line(exc), advice)
         raise WorkerShutdown(1) from exc
 
     def note_loss(self, exc: BaseException) -> None:
@@ -208,10 +209,6 @@ class Prefetch:
         if value != self.told:
             self.told = value
             tell(value)
-
-
-def _reason(exc: BaseException) -> str:
-    return str(exc).rstrip('.') or type(exc).__name__
 
 
 def _refuse_exhaustion(exc: BaseException) -> None:

@@ -33,6 +33,7 @@ from canvaslite.exceptions import InvalidTaskError
 from canvaslite.execution import announcing
 from canvaslite.execution.message import MessageReader
 from canvaslite.transport.table import peek
+from canvaslite.utils.redact import one_line
 from canvaslite.utils.time import parse_time
 from canvaslite.wire import DECISIVE_HEADERS
 from canvaslite.worker.connection import Prefetch
@@ -226,13 +227,13 @@ class Intake:
         self.pool.submit_first(request)
 
     def _refuse_invalid(self, received: Received, exc: Exception) -> None:
-        logger.error('Received and rejected an invalid task message: %s. %s', _reason(exc), describe(received))
+        logger.error('Received and rejected an invalid task message: %.500s. %s', one_line(exc), describe(received))
         received.reject(False)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(sender=self.consumer, message=received.message, exc=exc)
 
     def _drop_unreadable(self, received: Received, exc: Exception) -> None:
-        logger.critical("Can't decode message body: %s. %s", _reason(exc), describe(received))
+        logger.critical("Can't decode message body: %.500s. %s", one_line(exc), describe(received))
         received.acknowledge()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
@@ -247,11 +248,6 @@ def _task_of(headers: dict[str, Any]) -> tuple[str, str]:
     if not isinstance(id, str):
         raise InvalidTaskError(f'the header id is {id!r:.100}, not a text')
     return id, name
-
-
-def _reason(exc: Exception) -> str:
-    """What an error says, on one line and without its full stop."""
-    return f'{" ".join(str(exc).split()):.500}'.rstrip('.') or type(exc).__name__
 
 
 def describe(received: Received) -> str:

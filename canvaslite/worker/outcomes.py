@@ -41,8 +41,6 @@ class Outcomes:
         #: A lost task is one that we ended: the worker stops at once, and nothing is recorded.
         self.stopping_cold = False
 
-    # -- what the pool tells
-
     def on_started(self, request: Request, pid: int, time_start: float) -> None:
         request.begin(pid, time_start)
         if request.early and not request.acknowledged:
@@ -60,7 +58,7 @@ class Outcomes:
             self._tell(request, kind, note)
         if kind is Kind.UNRECORDED and not request.acknowledged:
             self.consumer.hub.call_later(UNRECORDED_DELAY, self._settle, request, True, True)
-        elif request.early or kind in _ACKNOWLEDGED or (kind is Kind.FAILURE and self._acknowledges_failure(request)):
+        elif request.early or kind in _ACKNOWLEDGED or (kind is Kind.FAILURE and _acknowledges_failure(request)):
             self._settle(request)
         else:
             self._settle(request, True, kind is Kind.REQUEUED)
@@ -103,8 +101,6 @@ class Outcomes:
         if receipts is not None:
             receipts.flush()
 
-    # -- what follows
-
     def _settle(self, request: Request, reject: bool = False, requeue: bool = False) -> None:
         """Tell the broker, and forget the request."""
         if request.received.is_lost and not request.acknowledged:
@@ -114,10 +110,6 @@ class Outcomes:
         else:
             request.acknowledge()
         self.state.let_go(request)
-
-    def _acknowledges_failure(self, request: Request) -> bool:
-        verdict, policy = request.verdict, request.policy
-        return policy.acks_on_timeout if verdict is not None and verdict.kind == 'timelimit' else policy.acks_on_failure
 
     def _condemn(self, request: Request, early: bool, kind: str, detail: Any) -> None:
         """Have a child record the verdict. An early task was acknowledged when it started, if we heard of that."""
@@ -154,10 +146,12 @@ class Outcomes:
         self.pool.terminate_job(request, signum)
 
 
+def _acknowledges_failure(request: Request) -> bool:
+    verdict, policy = request.verdict, request.policy
+    return policy.acks_on_timeout if verdict is not None and verdict.kind == 'timelimit' else policy.acks_on_failure
+
+
 def _signal_name(signum: int) -> str:
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return str(signum)
+    return signal.Signals(signum).name if signum in set(signal.Signals) else str(signum)
 
 

@@ -64,15 +64,11 @@ class Request:
         self._time_start: float | None = None
         self._context: Context | None = None
 
-    # -- for the pool
-
     def job(self) -> Job:
         """What a child is to run. A task that has expired by now gets the verdict instead."""
         if self.expires is not None and self.verdict is None and self.is_expired():
             self.condemn('expired')
         return self.received.job(self.verdict)
-
-    # -- on its way
 
     def condemn(self, kind: str, detail: Any = None) -> None:
         """The task is not to be run (any more): whoever gets the job records this as its outcome."""
@@ -100,8 +96,6 @@ class Request:
         if not self.acknowledged:
             self.acknowledged = True
             self.received.reject(requeue)
-
-    # -- what users ask
 
     @property
     def context(self) -> Context:

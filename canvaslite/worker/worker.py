@@ -21,7 +21,8 @@ from kombu.utils.imports import symbol_by_name
 from canvaslite import bootsteps, signals
 from canvaslite.exceptions import ImproperlyConfigured, WorkerTerminate
 from canvaslite.pools import pool_class
-from canvaslite.pools.doorbell import Doorbell
+from canvaslite.pools.base import Doorbell
+from canvaslite.utils.functional import either
 from canvaslite.utils.nodenames import default_nodename, worker_direct
 from canvaslite.worker.outcomes import Outcomes
 from canvaslite.worker.pidfile import Pidfile, PidfileTaken
@@ -96,13 +97,13 @@ class Worker:
     def setup_defaults(self, **given: Any) -> None:
         """Take what was not given from the settings."""
         conf = self.app.conf
-        self.concurrency = _count_processes(_first(given['concurrency'], conf.worker_concurrency))
-        self.prefetch_multiplier = int(_first(given['prefetch_multiplier'], conf.worker_prefetch_multiplier))
-        self.time_limit = _first(given['time_limit'], conf.task_time_limit)
-        self.soft_time_limit = _first(given['soft_time_limit'], conf.task_soft_time_limit)
-        self.max_tasks_per_child = _first(given['max_tasks_per_child'], conf.worker_max_tasks_per_child)
-        self.max_memory_per_child = _first(given['max_memory_per_child'], conf.worker_max_memory_per_child)
-        self.disable_rate_limits = _first(given['disable_rate_limits'], conf.worker_disable_rate_limits)
+        self.concurrency = _count_processes(either(given['concurrency'], conf.worker_concurrency))
+        self.prefetch_multiplier = int(either(given['prefetch_multiplier'], conf.worker_prefetch_multiplier))
+        self.time_limit = either(given['time_limit'], conf.task_time_limit)
+        self.soft_time_limit = either(given['soft_time_limit'], conf.task_soft_time_limit)
+        self.max_tasks_per_child = either(given['max_tasks_per_child'], conf.worker_max_tasks_per_child)
+        self.max_memory_per_child = either(given['max_memory_per_child'], conf.worker_max_memory_per_child)
+        self.disable_rate_limits = either(given['disable_rate_limits'], conf.worker_disable_rate_limits)
         self.consumer_cls = conf.worker_consumer
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
@@ -280,10 +281,6 @@ class Worker:
 
 #: Celery's name for a worker inside a program.
 WorkController = Worker
-
-
-def _first(given: Any, setting: Any) -> Any:
-    return setting if given is None else given
 
 
 def _names(names: Any) -> list[str]:

@@ -106,7 +106,7 @@ class ResultConsumer(BaseResultConsumer):
             backlog, self._backlog = self._backlog, []
         return backlog
 
-    # -- on the connection, with the lock held -----------------------------------------------------------------
+    # -- on the connection, with the lock held
 
     def _subscribe_now(self, task_ids: Collection[str]) -> None:
         if self._connection is None:

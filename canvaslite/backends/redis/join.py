@@ -94,7 +94,8 @@ class RedisJoin(ChordJoin):
         if len(slots) >= size:
             # Some parts are alike to the letter (the same frozen task twice in one header), and a sorted set keeps
             # one of them: the slots tell where they all belong.
-            placed = sorted((_place_of(slot), slot.rpartition(b':')[0].decode()) for slot in slots)
+            placed = sorted((float(place), task_id.decode())
+                            for task_id, _, place in (slot.rpartition(b':') for slot in slots))
             return [first[task_id]._replace(place=place) for place, (_, task_id) in enumerate(placed)]
         # A Celery before 5.7 counts a task that ran twice with different results as two parts.
         return list(first.values())
@@ -114,7 +115,3 @@ class RedisJoin(ChordJoin):
                           wire.JOIN_SEEN)
         kept = self.backend.chord_result_expires or chords.DONE_KEPT
         return bool(self._run(scripts.FINISH, keys, (claim.token.encode(), b'%d' % kept)))
-
-
-def _place_of(slot: bytes) -> float:
-    return float(slot.rpartition(b':')[2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from ssl import CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED, VerifyMode
+from ssl import CERT_REQUIRED, VerifyMode
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,11 +18,9 @@ logger = logging.getLogger('celery.backends.redis')
 
 SENTINEL_SEPARATOR = ';'
 _SSL_PARAMETERS = ('ssl_ca_certs', 'ssl_certfile', 'ssl_keyfile', 'ssl_cert_reqs')
+#: A requirement by itself, its name (``CERT_NONE``) and redis-py's word for it (``none``).
 _CERT_REQS: Mapping[Any, VerifyMode] = {
-    'CERT_REQUIRED': CERT_REQUIRED, 'CERT_OPTIONAL': CERT_OPTIONAL, 'CERT_NONE': CERT_NONE,
-    'required': CERT_REQUIRED, 'optional': CERT_OPTIONAL, 'none': CERT_NONE,
-    CERT_REQUIRED: CERT_REQUIRED, CERT_OPTIONAL: CERT_OPTIONAL, CERT_NONE: CERT_NONE,
-}
+    spelling: mode for mode in VerifyMode for spelling in (mode, mode.name, mode.name.removeprefix('CERT_').lower())}
 
 
 def parameters_from_settings(conf: Any, max_connections: int | None, ssl_class: Any) -> dict[str, Any]:
@@ -57,7 +55,9 @@ def parameters_from_url(url: str, defaults: Mapping[str, Any], ssl_class: Any) -
              'db': query.pop('virtual_host', None)}
     parameters.update((name, value) for name, value in named.items() if value is not None)
     if parts.scheme == 'socket':
-        _use_socket(parameters, parts.path)
+        parameters.update(connection_class=redis.UnixDomainSocketConnection, path='/' + (parts.path or ''))
+        for name in ('host', 'port', 'socket_connect_timeout', 'socket_keepalive'):
+            parameters.pop(name, None)
     else:
         parameters['db'] = parts.path
     if parts.scheme == 'rediss':
@@ -78,10 +78,8 @@ def sentinel_parameters(url: str, defaults: Mapping[str, Any], ssl_class: Any) -
     parameters = {**defaults, 'hosts': hosts}
     for name in ('host', 'port', 'db', 'password'):
         parameters.pop(name, None)
-    for name in ('db', 'password', 'username'):
-        if hosts and name in hosts[0]:
-            parameters[name] = hosts[0][name]
-    return parameters
+    first = hosts[0] if hosts else {}
+    return {**parameters, **{name: first[name] for name in ('db', 'password', 'username') if name in first}}
 
 
 def check_certificate_requirement(parameters: dict[str, Any]) -> None:
@@ -97,13 +95,6 @@ def check_certificate_requirement(parameters: dict[str, Any]) -> None:
     if required is not CERT_REQUIRED:
         logger.warning('ssl_cert_reqs=%s: the Redis server may be somebody else, and in the middle', required.name)
     parameters['ssl_cert_reqs'] = required
-
-
-def _use_socket(parameters: dict[str, Any], path: str | None) -> None:
-    parameters['connection_class'] = redis.UnixDomainSocketConnection
-    parameters['path'] = '/' + (path or '')
-    for name in ('host', 'port', 'socket_connect_timeout', 'socket_keepalive'):
-        parameters.pop(name, None)
 
 
 def _database_number(db: Any) -> int:
