@@ -25,11 +25,14 @@ def read_source(source: Any, namespace: str | None = None, silent: bool = False)
     """
     if isinstance(source, str):
         try:
-            source = _import_source(source)
-        except (ImportError, AttributeError):
+            source = _find_source(source)
+        except (ImportError, AttributeError) as exc:
             if silent:
                 return {}
-            raise
+            if isinstance(exc, AttributeError):
+                raise
+            raise ConfigurationNotFound(f'cannot import the configuration {source!r}, named in config_from_object, '
+                                        f'--config or CELERY_CONFIG_MODULE: {exc}') from exc
     explicit = isinstance(source, Mapping)
     values = dict(source) if explicit else _attributes(source)
     found = _select(values, prefix_of(namespace), explicit)
@@ -51,14 +54,6 @@ def prefix_of(namespace: str | None) -> str:
 
 class ConfigurationNotFound(ImproperlyConfigured, ModuleNotFoundError):
     """The module with the settings cannot be imported. A ``ModuleNotFoundError`` too, which is what Celery raises."""
-
-
-def _import_source(name: str) -> Any:
-    try:
-        return _find_source(name)
-    except ImportError as exc:
-        raise ConfigurationNotFound(f'cannot import the configuration {name!r}, named in config_from_object, --config '
-                                    f'or CELERY_CONFIG_MODULE: {exc}') from exc
 
 
 def _find_source(name: str) -> Any:

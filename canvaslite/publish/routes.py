@@ -11,6 +11,7 @@ from kombu import Queue
 from kombu.utils.imports import symbol_by_name
 
 from canvaslite.exceptions import QueueNotFound
+from canvaslite.publish.options import given
 
 Options = dict[str, Any]
 
@@ -60,9 +61,9 @@ class Router:
         if self.routes:
             route = self.lookup_route(name, args, kwargs or {}, options, task_type)
             if route:
-                return _merge(self.expand_destination(route), options)
+                return {**self.expand_destination(route), **given(options)}
         if 'queue' not in options:
-            return _merge(self.expand_destination(self.app.conf.task_default_queue), options)
+            return {**self.expand_destination(self.app.conf.task_default_queue), **given(options)}
         return options
 
     def expand_destination(self, route: Any) -> Options:
@@ -107,9 +108,3 @@ def prepare(routes: Any) -> list[Any]:
 
 def _as_options(route: Any) -> Options:
     return {'queue': route} if isinstance(route, (str, Queue)) else dict(route)
-
-
-def _merge(route: Options, options: Options) -> Options:
-    """The route, overridden by what the caller gave; None is not given."""
-    route.update((name, value) for name, value in options.items() if value is not None)
-    return route

@@ -1,16 +1,6 @@
 """`CanvasTree`: a canvas drawn as a text tree, each step with its state.
 
-::
-
-    chord
-    ├─ group
-    │  ├─ chain
-    │  │  ├─ SUCCESS  extract('json')
-    │  │  └─ STARTED  transform()
-    │  └─ …
-    └─ PENDING  load()
-
-The tree pairs a signature with the result of its call: the signature knows the names and arguments, the result the ids.
+It pairs a signature with the result of its call: the signature knows the names and arguments, the result the ids.
 """
 
 from __future__ import annotations

@@ -78,7 +78,12 @@ class Consumer:
             except Exception as exc:
                 if not self._is_survivable(exc):
                     raise
-                self._survive(exc)
+                self.is_consuming = False
+                self.blueprint.restart(self)
+                self.drop_connection()
+                self.recovery.note_loss(exc)
+                if self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
+                    self._cancel_late_tasks()
 
     def _is_survivable(self, exc: BaseException) -> bool:
         """Whether another connection may help: when this one is lost, or when a channel that worked was closed.
@@ -89,15 +94,6 @@ class Consumer:
         if isinstance(exc, self.connection_errors):
             return True
         return self.is_consuming and self.connection is not None and isinstance(exc, self.connection.channel_errors)
-
-    def _survive(self, exc: BaseException) -> None:
-        """The connection is lost: forget what came with it."""
-        self.is_consuming = False
-        self.blueprint.restart(self)
-        self.drop_connection()
-        self.recovery.note_loss(exc)
-        if self.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
-            self._cancel_late_tasks()
 
     def drop_connection(self) -> None:
         """Let go of the connection and of all messages that wait here: the broker delivers them again."""

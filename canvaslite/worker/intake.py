@@ -1,20 +1,9 @@
-"""`Intake`: what is decided about a message when it comes in.
+"""`Intake`: what is decided about a message when it comes in, in this order.
 
-::
-
-    peek at the headers ─ unreadable ─▶ one line in the log, acknowledged or rejected as Celery does
-          │
-    find the policy ─ unknown task ─▶ a child records the failure, then it is rejected
-          │
-    seen before? ─ redelivered, but done or running here ─▶ its receipt goes to the run it belongs to
-          │
-    revoked or expired? ─▶ a child records it
-          │
-    ETA? ─▶ the timer; more is prefetched meanwhile
-          │
-    rate limit? ─▶ the task's bucket
-          │
-    the pool
+Unreadable? One line in the log, acknowledged or rejected as Celery does. An unknown task? A child records the failure,
+then it is rejected. Delivered before, and done or running here? Its receipt goes to the run it belongs to. Revoked or
+expired? A child records it. An ETA? The timer, and more is prefetched meanwhile. A rate limit? The task's bucket.
+Whatever is left goes to the pool.
 """
 
 from __future__ import annotations

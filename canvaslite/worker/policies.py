@@ -9,6 +9,7 @@ from typing import Any
 from kombu.utils.limits import TokenBucket
 
 from canvaslite.pools.base import Pace
+from canvaslite.utils.functional import either
 
 _SECONDS = {'s': 1, 'm': 60, 'h': 3600}
 
@@ -70,10 +71,10 @@ class Policy(Pace):
     def read(self, hard: float | None, soft: float | None, rate_limited: bool) -> None:
         """Take over the task's options as they are now; `hard` and `soft` are the worker's own time limits."""
         task = self.task
-        either = _is_not_false(task, 'acks_on_failure_or_timeout', True)
+        acks = either(getattr(task, 'acks_on_failure_or_timeout', None), True)
         self.acks_late = bool(getattr(task, 'acks_late', False))
-        self.acks_on_failure = _is_not_false(task, 'acks_on_failure', either)
-        self.acks_on_timeout = _is_not_false(task, 'acks_on_timeout', either)
+        self.acks_on_failure = bool(either(getattr(task, 'acks_on_failure', None), acks))
+        self.acks_on_timeout = bool(either(getattr(task, 'acks_on_timeout', None), acks))
         self.reject_on_worker_lost = bool(getattr(task, 'reject_on_worker_lost', False)
                                           and not getattr(task, 'retry_on_worker_lost', False))
         hard = getattr(task, 'time_limit', None) or hard
@@ -96,11 +97,6 @@ class Policy(Pace):
 
 
 _NO_LIMITS: tuple[Any, ...] = ([None, None], (None, None))
-
-
-def _is_not_false(task: Any, name: str, default: bool) -> bool:
-    value = getattr(task, name, None)
-    return default if value is None else bool(value)
 
 
 class Policies:

@@ -40,8 +40,5 @@ class RawSubscription(Subscription):
         for name in [name for name, known in self._active_tags.items() if known == tag]:
             logger.warning('consumer: The broker has cancelled consuming from %s: consuming again.', name)
             del self._active_tags[name]
-            self.intake.hub.call_soon(self._consume_again)
-
-    def _consume_again(self) -> None:
-        self.declare()
-        self.consume()
+            self.intake.hub.call_soon(self.declare)
+            self.intake.hub.call_soon(self.consume)

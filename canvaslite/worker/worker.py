@@ -1,10 +1,5 @@
-"""`Worker`: takes tasks from the broker and has them run.
-
-::
-
-    Worker ── Hub (the event loop)
-           ── Pool (processes or threads)
-           ── Consumer ── Connection ── Control ── Tasks ── EventLoop    (anew with each connection)
+"""`Worker`: takes tasks from the broker and has them run, with an event loop, a pool, and a consumer for its
+connections.
 """
 
 from __future__ import annotations

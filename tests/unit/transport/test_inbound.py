@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from amqp.exceptions import UnexpectedFrame
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from canvaslite.transport.amqp import Connection
@@ -69,6 +69,7 @@ def interleave(streams: dict[int, list[list[bytes]]], data: st.DataObject) -> by
     return b''.join(wire)
 
 
+@settings(deadline=None)  # how long it takes says how busy the machine is
 @given(messages, messages, st.data())
 def test_every_message_arrives_once_and_whole_however_the_bytes_are_cut(
     first: list[tuple[str, bytes]], second: list[tuple[str, bytes]], data: st.DataObject,
