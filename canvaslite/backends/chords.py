@@ -47,6 +47,8 @@ class Part(NamedTuple):
     state: str
     #: What `Backend.encode_result` made of the return value or exception.
     result: Any
+    #: Number of parts the chord waits for at least, as far as the message said it.
+    size: int | None = None
 
 
 class Claim(NamedTuple):
@@ -137,7 +139,8 @@ def part_of(backend: Any, request: Any, state: str, result: Any) -> Part | None:
     """The part that this outcome is, or None for a request without group or id."""
     if not request.group or not request.id:
         return None
-    return Part(request.group, request.id, request.group_index, state, backend.encode_result(result, state))
+    return Part(request.group, request.id, request.group_index, state, backend.encode_result(result, state),
+                request.chord.get('chord_size'))
 
 
 def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) -> None:
@@ -150,9 +153,8 @@ def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) 
         return
     try:
         _send_or_fail(backend, join, report.claim, report, callback)
-    except Exception as exc:
-        if is_outage(backend, exc):
-            _give_back(join, report.claim)
+    except BaseException:
+        _give_back(join, report.claim)
         raise
 
 

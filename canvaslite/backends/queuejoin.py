@@ -13,11 +13,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 from typing import Any, TypeVar
 
+from amqp import Connection
 from amqp.exceptions import AccessRefused, MessageNacked, NotFound
 from kombu.common import maybe_declare
-from kombu.exceptions import OperationalError
 from kombu.utils.encoding import ensure_bytes
 from kombu.utils.functional import LRUCache
 from kombu.utils.uuid import uuid
@@ -28,9 +29,12 @@ from canvaslite.backends.chords import ChordJoin, Claim, Part, Report
 from canvaslite.transport.connection import close_inherited
 from canvaslite.transport.properties import encode_properties
 
-__all__ = ('QueueJoin',)
+__all__ = ('LOST', 'QueueJoin')
 
 T = TypeVar('T')
+
+#: What says that the broker went away.
+LOST: tuple[type[Exception], ...] = (*Connection.recoverable_connection_errors, MessageNacked)
 
 # A message's first line is a list: its kind, and what is said here.
 HEAD = 'head'  #: size or None, shape or None; what came before is of an older chord with the same id
@@ -47,59 +51,52 @@ class Link:
     def __init__(self, app: Any) -> None:
         # Confirmed on that channel only: the one of a claim has transactions.
         self.connection = app.connection_for_write(transport_options={'confirm_publish': False})
-        self.lost = (*self.connection.recoverable_connection_errors, MessageNacked)
-        policy = app.conf.task_publish_retry_policy if app.conf.task_publish_retry else {'max_retries': 0}
-        self.connection.ensure_connection(**{name: policy[name] for name in policy if name != 'retry_errors'})
+        self.connection.ensure_connection(max_retries=3, interval_start=0, interval_step=0.2)
         self.channel = self.connection.channel()
         self.channel.confirm_select()
 
     def add(self, queue: str, said: Sequence[Any], result: Any = b'') -> None:
-        """Add a message, which is kept when this returns."""
+        """Add a message to a queue; it is kept when this returns."""
         self.channel.publish_raw('', queue, _PERSISTENT, json.dumps(said).encode() + b'\n' + ensure_bytes(result))
-
-    @contextmanager
-    def telling_loss(self) -> Iterator[None]:
-        """Let the loss of the connection be an `OperationalError`."""
-        try:
-            yield
-        except self.lost as exc:
-            raise OperationalError(f'The connection to the broker was lost: {exc!r}') from exc
 
 
 class Holding:
-    """A claim: a channel with the only consumer of a chord's queue, and what it has read."""
+    """A claim: a channel with the only consumer of a chord's queue, and what it has read.
+
+    For a burst it is what `publish.channels.PublishChannel` is otherwise: it takes messages into its transaction.
+    """
 
     def __init__(self, link: Link, queue: str) -> None:
         self.link, self.queue, self.token = link, queue, uuid()
         self.channel = link.connection.channel()
-        self.size = self.shape = None
         self.has_head = self.ended = False
+        self.size, self.more, self.shape = inf, 0, None
         #: State and encoded result of each slot.
         self.parts: dict[tuple[str, int | None], tuple[str, bytes]] = {}
-        #: Parts that were added; messages read; the last one's tag, and those of messages that nobody needs.
-        self.more = self.count = self.last = 0
-        self.useless: list[int] = []
+        #: Numbers of the last message, and of those that nobody needs.
+        self.last, self.useless = 0, list[int]()
 
     def read(self) -> None:
         """Read all that is there. Raises `AccessRefused` if there is another consumer."""
         self.channel.consume_raw(self.queue, self._take, consumer_tag=self.token, exclusive=True, nowait=True,
-                                 on_cancel=self._end)
+                                 on_cancel=self._lose_queue)
         # Whatever is there by now comes before this message.
         self.channel.publish_raw('', self.queue, _TRANSIENT, json.dumps([END, self.token]).encode())
         while not self.ended:
             self.link.connection.drain_events()
 
-    def _end(self, tag: str) -> None:
-        self.has_head, self.ended = False, True  # the queue was removed
+    def _lose_queue(self, tag: str) -> None:
+        self.has_head, self.ended = False, True
 
     def _take(self, delivery: Any) -> None:
         if self.ended:
             return
-        self.count, self.last = self.count + 1, delivery.delivery_tag
+        self.last = delivery.delivery_tag
         line, _, result = delivery.body.partition(b'\n')
         kind, *said = json.loads(line)
         if kind == HEAD:
-            (self.size, self.shape), self.more, self.parts, self.has_head = said, 0, {}, True
+            self.has_head, self.more, self.parts = True, 0, {}
+            self.size, self.shape = inf if said[0] is None else said[0], said[1]
         elif kind == SIZE:
             self.size = said[0]
         elif kind == MORE:
@@ -110,16 +107,8 @@ class Holding:
             self.useless.append(self.last)
             self.ended = said == [self.token]
 
-    @property
-    def missing(self) -> int:
-        """How many parts are not there; 1 if that is not known."""
-        return 1 if self.size is None else self.size + self.more - len(self.parts)
-
-    # What takes the messages of a burst (as `publish.channels.PublishChannel` does) into the claim's transaction:
-    # what is lost with it must not be sent again by another.
-
     def send(self, messages: Sequence[Any]) -> None:
-        """Publish in the transaction."""
+        """Publish; what is lost with this channel must not be sent again by another."""
         for message in messages:
             for entity in message.destination.declare:
                 maybe_declare(entity, self.channel)
@@ -128,7 +117,7 @@ class Holding:
             for to, properties, body in messages), len(messages))
 
     def finish(self) -> None:
-        """Nothing to wait for before the commit."""
+        """Nothing is waited for before the commit."""
 
 
 class QueueJoin(ChordJoin):
@@ -139,29 +128,28 @@ class QueueJoin(ChordJoin):
         self.arguments = {'x-queue-type': 'classic', **({'x-expires': int(expires * 1000)} if expires else {})}
         self._idle: list[Link] = []
         self._held: dict[str, Holding] = {}
-        #: Queues that were read in vain: how many messages there must be before it is worth doing again, until when.
+        #: Queues that were read in vain: how many messages there must be before that is done again, and until when.
         self._in_vain: Any = LRUCache(limit=10_000)
 
     def forget(self) -> None:
         """In a forked child: the connections are the parent's."""
-        links = [*self._idle, *(held.link for held in self._held.values())]
-        self._idle, self._held = [], {}
-        for link in links:
+        for link in (*self._idle, *(held.link for held in self._held.values())):
             close_inherited(link.connection)
+        self._idle, self._held = [], {}
 
     def _talk(self, do: Callable[..., T], group_id: str, *args: Any) -> T:
         """``do(link, queue, *args)``; again, if the link turns out to have been lost while nobody used it."""
         while True:
+            fresh = not self._idle
             try:
-                link, fresh = self._idle.pop(), False
+                link = Link(self.backend.app) if fresh else self._idle.pop()
             except IndexError:
-                link, fresh = Link(self.backend.app), True
+                continue  # another thread was faster
             try:
-                with link.telling_loss():
-                    done = do(link, wire.CHORD_QUEUE_PREFIX + group_id, *args)
+                done = do(link, wire.CHORD_QUEUE_PREFIX + group_id, *args)
             except BaseException as exc:
                 link.connection.close()
-                if fresh or not isinstance(exc, OperationalError):
+                if fresh or not isinstance(exc, LOST):
                     raise
             else:
                 if getattr(done, 'claim', None) is None:
@@ -182,11 +170,10 @@ class QueueJoin(ChordJoin):
     def extend(self, group_id: str, count: int = 1) -> None:
         self._talk(Link.add, group_id, [MORE, count])
 
-    def part(self, part: Part, size: int | None = None) -> Report:
-        """As `ChordJoin.part`; the chord is known to wait for at least `size` parts."""
-        return self._talk(self._count, part.group_id, part, size or 0, self.backend.encode([part.result]))
+    def part(self, part: Part) -> Report:
+        return self._talk(self._count, part.group_id, part, self.backend.encode([part.result]))
 
-    def _count(self, link: Link, queue: str, part: Part, size: int, result: Any) -> Report:
+    def _count(self, link: Link, queue: str, part: Part, result: Any) -> Report:
         link.add(queue, [PART, part.task_id, part.place, part.state], result)
         report = None
         while report is None:
@@ -196,23 +183,26 @@ class QueueJoin(ChordJoin):
                 link.channel.confirm_select()  # it was closed, and opened anew
                 return Report(chords.DONE)
             enough, until = self._in_vain.get(queue, (0, 0))
-            if consumers or count < max(1 + size, enough if time.monotonic() < until else 0):
+            if consumers or count <= (part.size or 0) or (count < enough and time.monotonic() < until):
                 return Report(chords.BUSY if consumers else chords.RECORDED)
-            report = self._claim(Holding(link, queue), part.group_id, size)
+            report = self._claim(Holding(link, queue), part)
         return report
 
-    def _claim(self, held: Holding, group_id: str, size: int) -> Report | None:
+    def _claim(self, held: Holding, part: Part) -> Report | None:
         """Claim the chord and read its parts. None if some are missing: others may have come meanwhile."""
         try:
             held.read()
         except (AccessRefused, NotFound) as exc:
             held.channel.close()
-            if isinstance(exc, AccessRefused) and 'exclusive' not in str(exc):
-                raise  # not in use by another, but forbidden
-            return Report(chords.BUSY if isinstance(exc, AccessRefused) else chords.DONE)
-        if held.has_head and held.missing <= 0:
+            if isinstance(exc, NotFound):
+                return Report(chords.DONE)
+            if 'exclusive' not in str(exc):
+                raise  # nobody uses it, but it is not allowed
+            return Report(chords.BUSY)
+        missing = held.size + held.more - len(held.parts)
+        if held.has_head and missing <= 0:
             self._held[held.token] = held
-            return Report(chords.CLAIMED, Claim(group_id, held.token, len(held.parts)), None, held.shape)
+            return Report(chords.CLAIMED, Claim(part.group_id, held.token, len(held.parts)), None, held.shape)
         if not held.has_head:
             # The body was sent, and whoever sent it died before it could remove the queue.
             held.link.channel.queue_delete(held.queue)
@@ -220,34 +210,32 @@ class QueueJoin(ChordJoin):
             held.channel.basic_ack(tag)
         # Whatever is added to the chord, so many more messages must come at least; also if it is sent again meanwhile.
         # If it is sent again after its end, there are none of these: so this does not hold for long.
-        more = max(1, min(held.missing, size))
-        self._in_vain[held.queue] = held.count - len(held.useless) + more, time.monotonic() + 1
+        more = max(1, min(missing, part.size or 0))
+        self._in_vain[held.queue] = held.last - len(held.useless) + more, time.monotonic() + 1
         held.channel.close()
         return None
 
     def parts(self, claim: Claim) -> Sequence[Part]:
         # Tasks that joined a running chord have no place: they come last.
-        found = [Part(claim.group_id, task_id, place, state, self.backend.decode(result)[0])
-                 for (task_id, place), (state, result) in self._held[claim.token].parts.items()]
-        return sorted(found, key=lambda part: float('inf') if part.place is None else part.place)
+        return [Part(claim.group_id, task_id, place, state, self.backend.decode(result)[0])
+                for (task_id, place), (state, result) in sorted(
+                    self._held[claim.token].parts.items(), key=lambda item: inf if item[0][1] is None else item[0][1])]
 
     def renew(self, claim: Claim, seconds: float) -> bool:
         held = self._held.get(claim.token)
         if held is not None:
-            with held.link.telling_loss():
-                held.channel.tx_select()  # its answer says that the connection is there
+            held.channel.tx_select()  # its answer says that the connection is there
         return held is not None
 
     @contextmanager
     def sending(self, claim: Claim) -> Iterator[Any]:
         """Take the parts out of the queue and send the body, as one step."""
         held = self._held[claim.token]
-        with held.link.telling_loss():
-            with self.backend.app.publisher.burst() as burst:
-                burst.lent = held
-                yield burst
-            held.channel.basic_ack(held.last, multiple=True)
-            held.channel.tx_commit()
+        with self.backend.app.publisher.burst() as burst:
+            burst.lent = held
+            yield burst
+        held.channel.basic_ack(held.last, multiple=True)
+        held.channel.tx_commit()
 
     def release(self, claim: Claim) -> None:
         held = self._held.pop(claim.token, None)
@@ -255,16 +243,15 @@ class QueueJoin(ChordJoin):
             try:
                 held.channel.close()
                 self._idle.append(held.link)
-            except held.link.lost:
+            except LOST:
                 held.link.connection.close()
 
     def finish(self, claim: Claim) -> bool:
         held = self._held.get(claim.token)
-        if held is None:
-            return False
-        # The body is out. A queue that cannot be removed expires; without its parts it does nothing.
-        with suppress(*held.link.lost):
-            held.channel.basic_cancel(held.token, nowait=True)
-            held.channel.queue_delete(held.queue)
-        self.release(claim)
-        return True
+        if held is not None:
+            # The body is out. A queue that cannot be removed expires; without its parts it does nothing.
+            with suppress(*LOST):
+                held.channel.basic_cancel(held.token, nowait=True)
+                held.channel.queue_delete(held.queue)
+            self.release(claim)
+        return held is not None

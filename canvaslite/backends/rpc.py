@@ -11,17 +11,15 @@ import select
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from functools import cached_property
 from typing import Any, NoReturn
 
 import kombu
 from kombu.utils.functional import LRUCache
 
 from canvaslite import exceptions, states
-from canvaslite.backends import chords
 from canvaslite.backends.base import AsyncBackendMixin, Backend, BaseResultConsumer
 from canvaslite.backends.codec import Meta
-from canvaslite.backends.queuejoin import QueueJoin
+from canvaslite.backends.queuejoin import LOST, QueueJoin
 from canvaslite.backends.waiting import _Wait
 from canvaslite.current import get_current_task
 from canvaslite.result import GroupResult
@@ -247,14 +245,14 @@ class RPCBackend(AsyncBackendMixin, Backend):
 
     # -- chords -------------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _on_rabbitmq(self) -> bool:
-        return issubclass(self.app.connection_for_write().get_transport_cls(), Transport)
-
     def ensure_chords_allowed(self) -> None:
         """Raise `NotImplementedError` where the broker is not RabbitMQ."""
-        if not self._on_rabbitmq:
+        if not issubclass(self.app.connection_for_write().get_transport_cls(), Transport):
             raise NotImplementedError(NO_CHORDS)
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Whether the broker may be back later."""
+        return isinstance(exc, LOST)
 
     def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, **kwargs: Any) -> None:
         """Prepare the join: the shape of its header travels with the chord."""
@@ -263,18 +261,6 @@ class RPCBackend(AsyncBackendMixin, Backend):
         nested = any(isinstance(result, GroupResult) for result in results)
         shape = self.app.GroupResult(*header_result_args).as_stored_tuple() if nested else None
         self.join.open(group_id, body.get('chord_size'), body, (), shape)
-
-    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
-        """A header task ended: count it, and send the body if it was the last one."""
-        part = chords.part_of(self, request, state, result)
-        if part is None:
-            return
-        report = self.join.part(part, request.chord.get('chord_size'))
-        try:
-            chords.act_on_report(self, self.join, report, request.chord)
-        finally:
-            if report.claim is not None:
-                self.join.release(report.claim)  # whatever happened: no lease would end it
 
     # -- what messages cannot do -----------------------------------------------------------------------------------
 

@@ -364,16 +364,16 @@ def test_the_claim_of_a_process_that_died_is_anybody_s(app):
 @on(('rpc',))
 def test_parts_that_come_twice_are_read_once_each_and_the_count_stays_right(app):
     join, chord = app.backend.join, Chord(app, 5).open()
-    part = [Part(chord.gid, task_id, place, states.SUCCESS, place) for place, task_id in enumerate(chord.ids)]
+    part = [Part(chord.gid, task_id, place, states.SUCCESS, place, 5) for place, task_id in enumerate(chord.ids)]
 
     for place in (0, 0, 1, 0, 1, 2, 0, 3, 3, 1):
-        assert join.part(part[place], 5).status == RECORDED
-    report = join.part(part[4], 5)
+        assert join.part(part[place]).status == RECORDED
+    report = join.part(part[4])
 
     assert report.status == CLAIMED
     assert [part.result for part in join.parts(report.claim)] == [0, 1, 2, 3, 4]
     assert join.finish(report.claim)
-    assert join.part(part[4], 5).status == DONE
+    assert join.part(part[4]).status == DONE
 
 
 @on(('rpc',))
