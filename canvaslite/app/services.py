@@ -102,7 +102,7 @@ class Services:
         options['task_id'] = task_id = options.get('task_id') or uuid()
         ignored = options.get('ignore_result')
         producer = producer or publisher
-        if not ignored:
+        if not ignored and options.get('reply_to') in (None, self.thread_oid):
             self.backend.on_task_call(producer, task_id)
         self.publisher.publish(name, args, kwargs, options, task=task, producer=producer)
         result = (result_cls or self.AsyncResult)(task_id)

@@ -286,8 +286,8 @@ class Task:
     def _publish(self, app: Any, args: Any, kwargs: Any, task_id: str, options: dict[str, Any], producer: Any,
                  add_to_parent: bool) -> Any:
         backend = self.backend
-        ignored = options['ignore_result']
-        if not ignored:
+        ignored, reply_to = options['ignore_result'], options.get('reply_to')
+        if not ignored and (reply_to is None or reply_to == app.thread_oid):  # else another waits for it
             backend.on_task_call(producer, task_id)
         app.publisher.publish(self.name, args, kwargs, options, task=self, producer=producer)
         result = self.AsyncResult(task_id)
