@@ -6,7 +6,7 @@ from typing import Any
 
 from canvaslite.canvas import _chain, signature
 from canvaslite.canvas.freezing import add_header, with_one_result
-from canvaslite.exceptions import Ignore, ImproperlyConfigured
+from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.functional import maybe_list
 from canvaslite.wire import WINDOW_HEADER
 
@@ -40,12 +40,7 @@ def send_replacement(task: Any, sig: Any) -> Any:
     window = (request.headers or {}).get(WINDOW_HEADER)
     if window:
         add_header(sig, WINDOW_HEADER, window)
-    try:
-        return task.on_replace(sig)
-    except Ignore:
-        if window:  # not this run ends the member of the group, but the replacement
-            request.headers = {name: value for name, value in request.headers.items() if name != WINDOW_HEADER}
-        raise
+    return task.on_replace(sig)
 
 
 def inherit_links(sig: Any, request: Any) -> None:

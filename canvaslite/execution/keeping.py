@@ -70,14 +70,11 @@ def _keep_error(run: Run) -> None:
     elif run.kind is Kind.RETRY and run.stores_errors:
         cause = getattr(run.error, 'exc', None)
         persist(run, 'mark_as_retry', run.id, cause, run.einfo.traceback, request=run.context)
-    elif run.kind is Kind.IGNORED and not run.eager:
-        if run.context.headers:
-            persist(run, 'end_member', run.context)
-        if not isinstance(run.error, Replaced):
-            if run.context.chord:
-                persist(run, 'keep_and_count', run.id, run.error, states.FAILURE, None, run.context, False)
-            if run.context.chain:
-                persist(run, '_fail_chain', run.context.chain, run.error)
+    elif run.kind is Kind.IGNORED and not run.eager and not isinstance(run.error, Replaced):
+        if run.context.chord or run.context.headers:
+            persist(run, 'keep_outcome', run.id, run.error, states.FAILURE, None, run.context, False)
+        if run.context.chain:
+            persist(run, '_fail_chain', run.context.chain, run.error)
 
 
 def exception_info(exc: Any) -> Any:

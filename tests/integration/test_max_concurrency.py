@@ -94,9 +94,9 @@ def test_no_more_members_run_than_may_and_the_next_follows_at_once(
     start_project_worker: Callable[..., Any], record: Record, span: Span, windows: Callable[[], list[str]]
 ) -> None:
     start_project_worker('-c', '4')
-    members = [span('slow', 3), *(span(f'fast-{n}', 0.05) for n in range(20))]
+    members = [span('slow', 6), *(span(f'fast-{n}', 0.05) for n in range(12))]
     values = group(members, max_concurrency=3).apply_async().get(timeout=60)
-    assert values == ['slow', *(f'fast-{n}' for n in range(20))]
+    assert values == ['slow', *(f'fast-{n}' for n in range(12))]
     assert record.most_at_once() == 3
     assert record.events()[-1][2] == 'slow', 'the others did not wait for the slow one'
     assert windows() == []
@@ -233,7 +233,7 @@ def test_all_members_run_although_their_worker_is_killed(
     assert results.get(timeout=90) == [f'{n}' for n in range(24)]
     runs = Counter(record.runs())
     assert set(runs) == {f'{n}' for n in range(24)}
-    assert sum(runs.values()) <= 24 + 3, 'only what was running ran again'
+    assert sum(runs.values()) <= 24 + 6, 'only what was running, or had just ended, ran again'
 
 
 def test_a_message_that_comes_twice_makes_room_once(
