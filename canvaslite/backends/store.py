@@ -132,15 +132,9 @@ class Backend(ResultCodec, FailurePropagation):
         """Store a final outcome (if `store`), count it in the chord that the request belongs to, if any, and send what
         waits for it in a group with ``max_concurrency``."""
         self.keep_and_count(task_id, result, state, traceback, request, store)
-        if request is not None and request.headers:
-            self.end_member(request)
-
-    def end_member(self, request: Any) -> None:
-        """The task of `request` has ended for good: if it ends a member of a group whose others wait, send the next."""
-        headers = request.headers
-        window = headers.get(wire.WINDOW_HEADER) if headers.__class__ is dict else None
-        if window:
-            self.app.publisher.end_member(window, request.id)
+        headers = None if request is None else request.headers
+        if headers.__class__ is dict and wire.WINDOW_HEADER in headers:
+            self.app.publisher.end_member(headers[wire.WINDOW_HEADER], request.id)
 
     def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                        store: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps, lay_out
 from canvaslite.canvas.members import is_signature
 from canvaslite.canvas.parts import Canvas, name_module_once
-from canvaslite.canvas.signatures import Signature, given, is_app, maybe_signature
+from canvaslite.canvas.signatures import Signature, given, maybe_signature
 from canvaslite.canvas.steps import fold_chain
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.states import IGNORED, REJECTED
@@ -172,10 +172,7 @@ class _chain(Canvas):
         if kwargs and self['kwargs']['tasks']:
             self.tasks[0].accept_partial(None, kwargs)
 
-    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run all steps in this process; returns the `EagerResult` of the last. Given an app, as `apply_to`."""
-        if is_app(args):
-            return self.apply_to(args, **options)
+    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
         options = {**self['options'], **options}
         link, task_id = options.pop('link', None), options.pop('task_id', None)
         steps = lay_out(self['kwargs']['tasks'], bind(Signature.from_dict, app=self._app), copy=True, split=False)[::-1]

@@ -10,7 +10,7 @@ from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_signature, unroll_groups
 from canvaslite.canvas.parts import Canvas, copy_members, copy_signature, name_module_once
-from canvaslite.canvas.signatures import Entry, Signature, given, is_app, maybe_signature, own_app, signature
+from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
@@ -163,11 +163,7 @@ class _chord(Canvas):
         first_ancestor(result).parent = header_result
         return result
 
-    def apply(self, args: Any = None, kwargs: Any = None, propagate: bool = True, body: Any = None,
-              **options: Any) -> Any:
-        """Run the header and then the body in this process; returns the body's result. Given an app, as `apply_to`."""
-        if is_app(args):
-            return self.apply_to(args, **options)
+    def _apply(self, args: Any, kwargs: Any, propagate: bool = True, body: Any = None, **options: Any) -> Any:
         if body is None:
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
         args, kwargs = self.partials(args, kwargs)

@@ -136,8 +136,7 @@ def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: 
                     limit: int | None = None) -> list[Any]:
     """The members with groups (and chunks) among them replaced by theirs, in order; empty chains are left out.
 
-    With `limit`, of the group or of one in it, those that it holds for have the option `window`, alike for all of them:
-    a name and the limit. Of several limits the lowest holds.
+    Where a group has a `limit`, its members have the option `window`, the same for all: a name, and the (lowest) limit.
     """
     flat: list[Any] = []
     pending = [(iter(members), _window(None, limit))]

@@ -13,7 +13,7 @@ from kombu.utils.functional import fxrange
 from canvaslite.canvas.freezing import Freezing, add_header, bind_end, drive, flatten_members, freezing_members
 from canvaslite.canvas.members import as_members, is_signature
 from canvaslite.canvas.parts import Canvas, name_module_once
-from canvaslite.canvas.signatures import Signature, is_app, maybe_signature
+from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.steps import make_chord
 from canvaslite.result import GroupResult
 from canvaslite.utils.uuid import uuid
@@ -106,10 +106,7 @@ class group(Canvas):
         chord['kwargs']['header']['options'].pop('chain', None)
         return chord.apply_async(args, kwargs, producer=producer, **{**options, 'chain': rest})
 
-    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run all members in this process; returns a `GroupResult`. Given an app, as `apply_to`."""
-        if is_app(args):
-            return self.apply_to(args, **options)
+    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
         if not self['kwargs']['tasks']:
             return self.clone().freeze()
         options, group_id, _ = self._freeze_gid(options)
@@ -197,25 +194,20 @@ _sending = _Sending()
 def _hold_members(app: Any, members: list[Any], results: list[Any], producer: Any, options: dict[str, Any]
                   ) -> list[Any]:
     """The members to send now; the others, where a limit holds for them, wait in its window."""
-    limited: dict[str, list[tuple[Any, str]]] = {}
-    sizes: dict[str, int] = {}
-    held: set[int] = set()
+    limited: dict[str, tuple[int, list[tuple[str, Any]]]] = {}
     for member, result in zip(members, results, strict=True):
-        name, size = member['options'].pop('window', None) or (None, 0)
-        if name is not None:
-            sizes[name] = size
-            limited.setdefault(name, []).append((member, result.id))
-    for name, marked in limited.items():
-        size = sizes[name]
-        if len(marked) <= size:
-            continue
-        window = app.publisher.window(size, producer)
-        for member, _ in marked:
-            add_header(member, WINDOW_HEADER, window.id)
-        for member, task_id in marked[size:]:
-            window.hold(task_id, bind(member.apply_async, **options))
-            held.add(id(member))
-        window.open([task_id for _, task_id in marked[:size]])
+        limit = member['options'].pop('window', None)
+        if limit is not None:
+            limited.setdefault(limit[0], (limit[1], []))[1].append((result.id, member))
+    held: set[int] = set()
+    for size, marked in limited.values():
+        if len(marked) > size:
+            window = uuid()
+            for _, member in marked:
+                add_header(member, WINDOW_HEADER, window)
+            app.publisher.fill_window(producer, window, size, [task_id for task_id, _ in marked[:size]], [
+                (task_id, bind(member.apply_async, **options)) for task_id, member in marked[size:]])
+            held.update(id(member) for _, member in marked[size:])
     return [member for member in members if id(member) not in held] if held else members
 
 

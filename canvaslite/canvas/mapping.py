@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import as_members
-from canvaslite.canvas.signatures import Signature, given, is_app, signature
+from canvaslite.canvas.signatures import Signature, given, signature
 from canvaslite.utils.saferepr import truncate
 from canvaslite.wire import CHUNKS, MAP, STARMAP
 
@@ -40,10 +40,7 @@ class _basemap(Signature):
         route_name = options.pop('route_name', None) or self._route_name()
         return self.type.apply_async((), self._call(), route_name=route_name, **options)
 
-    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run it in this process; returns an `EagerResult`. Given an app, as `apply_to`."""
-        if is_app(args):
-            return self.apply_to(args, **options)
+    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
         return self.type.apply((), self._call(), **{**self['options'], **given(options)})
 
     def __repr__(self) -> str:
@@ -95,10 +92,7 @@ class chunks(_basemap):
         """Send all jobs, routed like the task that they call; returns a `GroupResult`."""
         return self.group().apply_async(args or (), kwargs or {}, route_name=self._route_name(), **opts)
 
-    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run all jobs in this process; returns a `GroupResult`. Given an app, as `apply_to`."""
-        if is_app(args):
-            return self.apply_to(args, **options)
+    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
         return self.group().apply(args, kwargs, **options)
 
     def group(self) -> Any:

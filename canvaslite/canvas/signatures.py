@@ -154,15 +154,17 @@ class Signature(dict[str, Any]):
         return self.apply_async(partial_args, partial_kwargs)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run it in this process; returns an `EagerResult`. Given an app instead, as `apply_to`."""
-        if is_app(args):
-            return self.apply_to(args, **options)
+        """Run it in this process; returns an `EagerResult`, or a `GroupResult` of them.
+
+        With an app in place of `args` it is sent; what is returned, at once, has a method ``result(timeout=)``.
+        """
+        if hasattr(args, 'connection_for_write'):
+            return handle_of(maybe_signature(self, app=args, clone=True).apply_async(**options))
+        return self._apply(args, kwargs, **options)
+
+    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
         args, kwargs, options = self._merge(args, kwargs, given(options))
         return self.type.apply(args, kwargs, **options)
-
-    def apply_to(self, app: Any, **options: Any) -> Any:
-        """Send it by `app`: what ``apply(app)`` does. Returns at once, a handle whose ``result(timeout=)`` waits."""
-        return handle_of(maybe_signature(self, app=app, clone=True).apply_async(**options))
 
     def apply_async(self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any) -> Any:
         """Send it; returns an `AsyncResult`.
@@ -393,11 +395,6 @@ def own_app(sig: Any) -> Any:
             if part:
                 pending.append(part[0] if isinstance(part, (list, tuple)) else part)
     return None
-
-
-def is_app(value: Any) -> bool:
-    """Whether `value` is an application: no arguments of a task."""
-    return hasattr(value, 'connection_for_write')
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,10 +56,8 @@ def repeat_record(run: Run, meta: Mapping[str, Any] | None = None) -> Outcome:
     except Exception as exc:
         logger.exception('Failed to dispatch chain/callbacks for deduplicated task %s', run.id)
         return Outcome(Kind.REQUEUED, exc)
-    if context.chord and meta:
+    if meta if context.chord else context.headers:
         # Counting a part twice does no harm; that it was never counted is what a crash may have left.
-        persist(run, 'on_chord_part_return', context, states.SUCCESS, value)
-    if context.headers:
-        persist(run, 'end_member', context)
+        persist(run, 'keep_outcome', run.id, value, states.SUCCESS, None, context, False)
     _succeeded[run.id] = None
     return Outcome(Kind.SUCCESS, value)

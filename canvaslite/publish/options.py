@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from numbers import Real
 from typing import Any
 
-from canvaslite import current, wire
+from canvaslite import current
 from canvaslite.utils.time import parse_time
 
 logger = logging.getLogger('celery.publish')
@@ -83,11 +83,6 @@ def seconds_until(app: Any, moment: float | datetime | str) -> float:
     if not isinstance(moment, (datetime, str)):
         raise TypeError(f'a time is a number of seconds, a datetime or ISO 8601 text, not {moment!r}')
     return (parse_time(moment, timezone.utc) - parse_time(app.now(), timezone.utc)).total_seconds()
-
-
-def in_window(options: Mapping[str, Any]) -> bool:
-    """Whether others wait for the end of the task: its message must reach a worker, also when it has expired."""
-    return wire.WINDOW_HEADER in (options.get('headers') or ())
 
 
 def seconds_to_live(app: Any, expires: float | datetime | str, task_id: str) -> float:

@@ -18,7 +18,6 @@ from canvaslite.publish.options import (
     eta_text,
     expires_text,
     given,
-    in_window,
     listed,
     relate_to_parent,
     seconds_to_live,
@@ -196,7 +195,8 @@ class Prepared:
         app, expires = self._app, options.get('expires')
         eta = encode_entry('eta', eta_text(app, options.get('countdown'), options.get('eta')))
         return (eta + encode_entry('expires', expires_text(app, expires)),
-                None if expires is None or in_window(options) else seconds_to_live(app, expires, task_id))
+                None if expires is None or wire.WINDOW_HEADER in (options.get('headers') or ())
+                else seconds_to_live(app, expires, task_id))
 
 
 @lru_cache(maxsize=256)

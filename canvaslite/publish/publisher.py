@@ -18,21 +18,13 @@ from kombu import Exchange
 from kombu.exceptions import OperationalError
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
-from canvaslite import signals
+from canvaslite import signals, wire
 from canvaslite.publish.amqp import publish_announced
 from canvaslite.publish.channels import Burst, ChannelPool, Held, PublishChannel, unreachable_broker
 from canvaslite.publish.messages import Outgoing, RawMessage
-from canvaslite.publish.options import (
-    given,
-    in_window,
-    listed,
-    logger,
-    relate_to_parent,
-    seconds_to_live,
-    seconds_until,
-)
+from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
 from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
-from canvaslite.publish.windows import Gathered, Window, end_member
+from canvaslite.publish.windows import Gathered, end_member, fill
 from canvaslite.utils.uuid import uuid
 
 #: Options that steer the caller and say nothing about the message.
@@ -94,9 +86,10 @@ class Publisher:
             return nullcontext(producer)
         return Burst(self._channels(), self._held) if self._is_raw() else self._one_producer()
 
-    def window(self, size: int, producer: Any) -> Window:
-        """The window of a group, `size` members of which may run; what it publishes goes to `producer`."""
-        return Window(self.app, size, lambda outgoing: self._dispatch(outgoing, producer))
+    def fill_window(self, producer: Any, *members: Any) -> None:
+        """Publish through `producer` what makes a window; `members` are said as for `windows.fill`."""
+        for outgoing in fill(self.app.conf, *members):
+            self._dispatch(outgoing, producer)
 
     def end_member(self, window: str, member_id: str) -> None:
         """A member of a group with a window has ended: send the next."""
@@ -178,7 +171,7 @@ class Publisher:
             routed.setdefault('priority', inherited)
         if (said['countdown'] or said['eta']) and producer.__class__ is not Gathered:
             self._delay_at_broker(routed, said)
-        if said['expires'] is not None and not (producer.__class__ is Gathered or in_window(options)):
+        if said['expires'] is not None and wire.WINDOW_HEADER not in (options.get('headers') or ()):
             routed['expiration'] = seconds_to_live(app, said['expires'], task_id)
         message = app.amqp.create_task_message(
             task_id, name, args, kwargs, said['countdown'], said['eta'], said['group_id'], said['group_index'],

@@ -1,12 +1,10 @@
 """Groups of which only so many members run at any moment (``max_concurrency``).
 
-The members that have to wait stand, as messages ready to be sent, in a queue of the group: its window. A second queue
-holds one message, the state: how many may run, and the ids of those that do. A member's last task names the window in
-a header. Whoever records its final outcome, in whatever worker, takes the state, which nobody else has meanwhile, and
-in one transaction sends the next members and gives the changed state back. A member that is not in the state, because
-its end was recorded before, changes nothing. A process that dies on the way gives back what it took.
-
-On transports without transactions a member that was on its way when the process died is sent twice, none is lost.
+The members that wait stand, as messages ready to be sent, in a queue of the group: its window. A second queue holds one
+message, the state: how many may run, and the ids of those that do. The last task of a member names the window in a
+header. Whoever records its final outcome takes the state, which nobody else has meanwhile, and in one transaction sends
+the next members and gives the changed state back; an end that was recorded before changes nothing. A process that dies
+on the way gives back what it took. Without transactions, a member may then be sent twice; none is lost.
 """
 
 from __future__ import annotations
@@ -14,25 +12,22 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from amqp.exceptions import NotFound
 from kombu import Producer, Queue
-from kombu.compression import compress
-from kombu.entity import Exchange
 
 from canvaslite import wire
 from canvaslite.exceptions import OperationalError
-from canvaslite.publish.messages import Outgoing, body_encoder
-from canvaslite.utils.uuid import uuid
+from canvaslite.publish.messages import Outgoing
+from canvaslite.transport.properties import decode_properties
 
 logger = logging.getLogger('canvaslite.publish')
 
 #: Seconds without any end of a member, after which a broker may forget a window.
 KEPT = 7 * 86400
-#: Seconds for which somebody may have the state. Where a queue that was deleted looks like one that is empty, it is
-#: also how long the end of a member waits that was counted before.
+#: Seconds for which somebody may have the state, or a queue that is gone looks like an empty one (on Redis).
 PATIENCE = 10.0
 
 
@@ -43,36 +38,43 @@ class Gathered:
         self.outgoing: list[Outgoing] = []
 
 
-class Window:
-    """The window of a group that is being sent. `dispatch` publishes an `Outgoing`."""
+def fill(conf: Any, window: str, size: int, running: list[str], waiting: Iterable[tuple[str, Callable[..., Any]]]
+         ) -> Iterator[Outgoing]:
+    """The messages that make a window: the members that wait, each its last task's id and what sends it, then the
+    state, which says that `running` run already: they are to be sent after it."""
+    def put(queue: Queue, body: Any, needed: Iterable[Any] = ()) -> Outgoing:
+        return Outgoing(queue.name, body, {}, {}, '', queue.name, 2, [queue, *needed], 'json', None,
+                        conf.task_publish_retry, conf.task_publish_retry_policy)
 
-    def __init__(self, app: Any, size: int, dispatch: Callable[[Outgoing], Any]) -> None:
-        self.id = uuid()
-        self.size = size
-        self._app = app
-        self._dispatch = dispatch
-
-    def hold(self, member_id: str, send: Callable[..., Any]) -> None:
-        """Let a member wait, whose last task has the id `member_id`; ``send(producer=)`` sends it."""
+    members, kept = _queues(window)
+    for member_id, send in waiting:
         gathered = Gathered()
         send(producer=gathered)
-        entry = {'id': member_id, 'messages': [_pack(outgoing) for outgoing in gathered.outgoing]}
         # What the messages need is there before they are sent: whoever sends them knows nothing of it.
-        self._put(_queues(self.id)[0], entry, [entity for outgoing in gathered.outgoing for entity in outgoing.declare])
+        yield put(members, {'id': member_id, 'messages': [_pack(outgoing) for outgoing in gathered.outgoing]},
+                  [entity for outgoing in gathered.outgoing for entity in outgoing.declare])
+    yield put(kept, {'size': size, 'running': running, 'first': True})
 
-    def open(self, running: list[str]) -> None:
-        """Say which members run already: those that are sent after this."""
-        self._put(_queues(self.id)[1], {'size': self.size, 'running': running, 'first': True}, [])
 
-    def _put(self, queue: Queue, body: Any, needed: list[Any]) -> None:
-        conf = self._app.conf
-        self._dispatch(Outgoing(queue.name, body, {}, {}, '', queue.name, 2, [queue, *needed], 'json', None,
-                                conf.task_publish_retry, conf.task_publish_retry_policy))
+def _pack(outgoing: Outgoing) -> dict[str, Any]:
+    """A message as arguments of ``Producer.publish``."""
+    destination, properties, body = outgoing.encode()
+    said = decode_properties(properties)
+    said.pop('expiration', None)  # a worker is to see it, and its end, also when it has expired
+    return {**said, 'body': body, 'exchange': destination.exchange, 'routing_key': destination.routing_key}
+
+
+def _queues(window: str) -> tuple[Queue, Queue]:
+    """Where members wait, and where the state is."""
+    name = wire.WINDOW_PREFIX + window
+    return Queue(name, expires=KEPT), Queue(f'{name}.state', expires=KEPT)
 
 
 def end_member(app: Any, window: str, member_id: str) -> None:
-    """A member has ended: send the next. Raises `OperationalError` when the broker is away; done twice, it does no
-    harm."""
+    """A member has ended: send the next. Does no harm when it is done twice.
+
+    Raises `OperationalError` when the broker is away.
+    """
     with app.connection_or_acquire() as connection:
         try:
             with connection.channel() as channel:
@@ -88,16 +90,9 @@ def _move_on(channel: Any, window: str, member_id: str) -> None:
     transaction = hasattr(channel, 'tx_select') and not channel.connection.confirm_publish
     if transaction:
         channel.tx_select()
-    try:
-        state = _take(kept)
-    except NotFound:  # the window is gone: no member waits
-        return
+    state = _take(kept)
     if state is None:
-        logger.warning('Nobody has given back the state of the window %s: a member of it ended twice, or is lost.',
-                       window)
         return
-    while state.payload.get('first') and (again := kept.get(accept=['json'])) is not None:
-        again.ack()  # a lost connection has let it arrive twice
     size, running = state.payload['size'], state.payload['running']
     if member_id not in running:
         state.requeue()  # (in a transaction, it goes back with the channel's end)
@@ -121,28 +116,16 @@ def _move_on(channel: Any, window: str, member_id: str) -> None:
 
 
 def _take(kept: Any) -> Any:
+    """The window's state; None if the window is gone, so that no member waits, or nobody has given the state back."""
     give_up = time.monotonic() + PATIENCE
-    while (state := kept.get(accept=['json'])) is None and time.monotonic() < give_up:
-        time.sleep(random.uniform(0.002, 0.02))
+    try:
+        while (state := kept.get(accept=['json'])) is None:
+            if time.monotonic() > give_up:
+                logger.warning('%s: a member of the group ended twice, or the next one is not sent', kept.name)
+                return None
+            time.sleep(random.uniform(0.002, 0.02))
+    except NotFound:
+        return None
+    while state.payload.get('first') and (again := kept.get()) is not None:
+        again.ack()  # a lost connection has let it arrive twice
     return state
-
-
-def _queues(window: str) -> tuple[Queue, Queue]:
-    """Where members wait, and where the state is."""
-    name = wire.WINDOW_PREFIX + window
-    return Queue(name, expires=KEPT), Queue(f'{name}.state', expires=KEPT)
-
-
-def _pack(outgoing: Outgoing) -> dict[str, Any]:
-    """A message as arguments of ``Producer.publish``."""
-    encoder = body_encoder(outgoing.serializer)
-    body, headers = encoder.encode_payload(outgoing.body), outgoing.headers
-    if outgoing.compression:
-        body, headers['compression'] = compress(body, outgoing.compression)
-    exchange = outgoing.exchange
-    properties = {name: value.name if isinstance(value, Queue) else value
-                  for name, value in outgoing.properties.items() if value is not None}
-    return {'priority': 0, **properties, 'body': body, 'headers': headers, 'delivery_mode': outgoing.delivery_mode,
-            'content_type': encoder.content_type, 'content_encoding': encoder.content_encoding,
-            'exchange': exchange.name if isinstance(exchange, Exchange) else exchange,
-            'routing_key': outgoing.routing_key}
