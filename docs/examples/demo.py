@@ -18,10 +18,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from canvas_tree import CanvasTree
 from kombu.utils.url import maybe_sanitize_url
 
 from canvaslite import chain, chord, group
-from canvaslite.visual.tree import CanvasTree
 
 HERE = Path(__file__).parent
 SOURCES = (

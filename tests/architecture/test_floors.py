@@ -22,7 +22,7 @@ FLOORS = (
     {'canvas'},
     {'backends'},
     {'execution', 'events', 'security'},
-    {'publish', 'pools', 'control', 'visual'},
+    {'publish', 'pools', 'control'},
     {'app'},
     {'beat'},
     {'worker'},
