@@ -306,7 +306,7 @@ class Celery(Services):
         return f'<{type(self).__name__} {self.main or "__main__"} at {id(self):#x}>'
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return restore_app, (type(self), self.__reduce_keys__())
+        return partial(type(self), set_as_current=False, **self.__reduce_keys__()), ()
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """Arguments of the constructor that make an equal app; for subclasses."""
@@ -318,9 +318,4 @@ class Celery(Services):
 def bugreport(app: Any = None) -> str:
     """`Celery.bugreport` of `app`, or of the current one."""
     return str(current.app_or_default(app).bugreport())
-
-
-def restore_app(cls: type[Celery], arguments: dict[str, Any]) -> Celery:
-    """The app that was pickled: not made the current one."""
-    return cls(**arguments, set_as_current=False)
 

@@ -70,8 +70,6 @@ class TaskRegistry(dict[str, Any]):
 class SharedDeclaration:
     """Makes its task for each app that is finalized; one `of_an_app` is made by that app anyway."""
 
-    __slots__ = ('fun', 'of_an_app', 'options')
-
     def __init__(self, fun: Callable[..., Any], options: dict[str, Any], of_an_app: bool = False) -> None:
         self.fun = fun
         self.options = options

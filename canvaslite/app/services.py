@@ -153,7 +153,8 @@ class Services:
         Class = symbol_by_name(Class)
         made = {attribute: self, '__module__': Class.__module__, '__doc__': Class.__doc__, **attributes}
         if not keep_reduce:
-            made.update(_path_in_app=reverse or Class.__name__, __reduce__=reduce_in_app)
+            path = reverse or Class.__name__
+            made['__reduce__'] = lambda self: (restore_in_app, (path, self.__reduce_args__()))
         return type(name or Class.__name__, (Class,), made)
 
     # -- worker and remote control ------------------------------------------------------------------------
@@ -233,11 +234,6 @@ class Services:
         self._backend_mutex = threading.RLock()
         if self.on_after_fork.receivers:
             self.on_after_fork.send(sender=self)
-
-
-def reduce_in_app(obj: Any) -> tuple[Any, ...]:
-    """How what `subclass_with_self` made is pickled."""
-    return restore_in_app, (obj._path_in_app, obj.__reduce_args__())
 
 
 def restore_in_app(path: str, args: Mapping[str, Any]) -> Any:

@@ -103,8 +103,6 @@ class FilesystemBackend(KeyValueStoreBackend):
 class FolderRecord(ChordRecord):
     """A chord as a folder: ``head``, and a file for each slot."""
 
-    __slots__ = ('_backend', '_folder', '_group_id', 'path')
-
     def __init__(self, backend: FilesystemBackend, group_id: str) -> None:
         self._backend = backend
         self._group_id = group_id

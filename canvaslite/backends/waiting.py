@@ -112,8 +112,6 @@ def _limit_pause(pause: float, deadline: float | None, timeout: float | None) ->
 class _Wait:
     """One thread's wait: what it waits for, and what has come for it."""
 
-    __slots__ = ('inbox', 'missing')
-
     def __init__(self, missing: set[str]) -> None:
         self.missing = missing
         self.inbox: deque[Meta] = deque()

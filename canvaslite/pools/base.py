@@ -177,8 +177,6 @@ class Pool(ABC):
 class Doorbell:
     """Makes the loop take another turn at once; `answer` is called in its thread, once for any number of rings."""
 
-    __slots__ = ('_answer', '_reader', '_rung', '_writer')
-
     def __init__(self, answer: Callable[[], None]) -> None:
         self._answer = answer
         self._reader, self._writer = socket.socketpair()

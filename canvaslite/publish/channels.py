@@ -42,8 +42,6 @@ _DESTINATIONS_KEPT = 1000
 class PublishChannel:
     """One connection and its channel, used by one thread at a time; keeps messages not known to have arrived."""
 
-    __slots__ = ('_app', '_kept', '_unknown', '_writes', '_written', 'channel', 'connection', 'declared', 'retired')
-
     def __init__(self, app: Any) -> None:
         self._app = app
         self.connection: Any = app.connection_for_write()

@@ -74,9 +74,16 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
             frame = content_frames(channel_id, frame, *message_bytes(message), self.frame_max)
         self.send_frames(frame)
 
-    def send_frames(self, data: bytes) -> None:
-        """Write whole frames, after what is queued. Any error leaves the connection unusable."""
+    def send_frames(self, data: bytes, timeout: float | None = None) -> None:
+        """Write whole frames, after what is queued, in `timeout` seconds. Any error leaves the connection unusable."""
         transport = self._live_transport()
+        if timeout is not None:
+            try:
+                with transport.having_timeout(timeout):
+                    self.send_frames(data)
+            except TimeoutError:
+                raise RecoverableConnectionError(f'The broker took no data for {timeout} seconds') from None
+            return
         with self._write_lock:
             try:
                 if self._queued:
@@ -87,14 +94,6 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
                 transport.break_off()
                 raise
             self.bytes_sent += 1  # py-amqp's heartbeat only looks whether it changed
-
-    def send_frames_within(self, data: bytes, timeout: float) -> None:
-        """`send_frames`, with at most `timeout` seconds for the writing."""
-        try:
-            with self._live_transport().having_timeout(timeout):
-                self.send_frames(data)
-        except TimeoutError:
-            raise RecoverableConnectionError(f'The broker took no data for {timeout} seconds') from None
 
     def _live_transport(self) -> Any:
         transport = self._transport

@@ -60,10 +60,7 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         try:
             if self._confirms is not None:
                 self._confirms.expect(count, routes)
-            if timeout is None:
-                connection.send_frames(data)
-            else:
-                connection.send_frames_within(data, timeout)
+            connection.send_frames(data, timeout)
         except BaseException:  # also a signal handler's, which may have come before anything was written
             connection.break_off()
             raise

@@ -29,8 +29,6 @@ class BurstNacked(MessageNacked):  # type: ignore[misc]
 class Confirms:
     """Counts the delivery tags of a channel in confirm mode."""
 
-    __slots__ = ('_first', '_last', '_nacked', '_oldest', '_outstanding', '_returned', '_routes')
-
     def __init__(self) -> None:
         #: Tag of the last message published, and of the first one that was published since the last verdict.
         self._last = 0

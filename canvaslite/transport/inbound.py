@@ -54,16 +54,12 @@ class RawDelivery:
 class RawConsumer:
     """Marks a consumer in a channel's callbacks as one that takes `RawDelivery`."""
 
-    __slots__ = ('callback',)
-
     def __init__(self, callback: Callable[[RawDelivery], Any]) -> None:
         self.callback = callback
 
 
 class _Content:
     """A message whose frames are still arriving."""
-
-    __slots__ = ('body', 'header', 'method', 'missing')
 
     def __init__(self, method: bytes) -> None:
         self.method = method
@@ -96,8 +92,6 @@ def _read_short_text(payload: bytes, offset: int) -> tuple[str, int]:
 
 class InboundFrames:
     """The bytes received on one connection that are not dispatched yet (py-amqp's ``frame_handler``)."""
-
-    __slots__ = ('_arriving', '_buffer', '_connection', '_dispatch', '_position', '_routes')
 
     def __init__(self, connection: Any, dispatch: Callable[[int, tuple[int, int], bytes, Message | None], Any]) -> None:
         self._connection = connection

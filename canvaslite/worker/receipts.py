@@ -33,8 +33,6 @@ PATIENCE = 1800.0
 class RawReceipts:
     """Receipts of a channel of ours: delivery numbers, all of which came through `expect`."""
 
-    __slots__ = ('_acknowledged', '_channel', '_unsettled', 'closed', 'remembered')
-
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._unsettled: dict[int, None] = {}
@@ -89,8 +87,6 @@ class RawReceipts:
 class MessageReceipts:
     """Receipts of kombu messages, which know their own channel. A lost one is found out where messages are read."""
 
-    __slots__ = ('closed', 'remembered')
-
     def __init__(self) -> None:
         self.closed = False
         self.remembered: deque[int] = deque(maxlen=0)
@@ -118,8 +114,6 @@ class MessageReceipts:
 
 class NoReceipts(MessageReceipts):
     """Receipts of a queue whose messages need none (``no_ack``)."""
-
-    __slots__ = ()
 
     def expect(self, delivery: Any) -> None:
         """Nothing to expect."""

@@ -22,8 +22,6 @@ NO_PLACE = -1
 class DatabaseRecord(ChordRecord):
     """A chord, within a transaction."""
 
-    __slots__ = ('_backend', '_connection', '_group_id', '_head', '_statements')
-
     def __init__(self, backend: Any, connection: Any, group_id: str) -> None:
         self._backend = backend
         self._statements = backend.prepare()

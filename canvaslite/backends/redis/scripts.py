@@ -12,8 +12,6 @@ from hashlib import sha1
 class Script:
     """A Lua script, called by its digest."""
 
-    __slots__ = ('digest', 'text')
-
     def __init__(self, text: str) -> None:
         self.text = text.encode()
         self.digest = sha1(self.text).hexdigest().encode()

@@ -71,8 +71,6 @@ def encode_job(seq: int, job: Job) -> bytes:
 class JobReader:
     """Reads job frames from a child's blocking socket."""
 
-    __slots__ = ('_rest', '_sock')
-
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._rest = b''

@@ -25,9 +25,6 @@ OUT_LIMIT = 1 << 20
 class ChildHandle:
     """One child. `inflight` has what it was sent, in order: (request, assumed cost in seconds) by sequence number."""
 
-    __slots__ = ('announced', 'born', 'closing', 'fate', 'given_at', 'index', 'inflight', 'left', 'load', 'out', 'page',
-                 'partial', 'process', 'ready', 'replaced', 'rest', 'seq', 'sock', 'stalled', 'timers', 'writable')
-
     def __init__(self, context: BaseContext, index: int) -> None:
         self.index = index
         self.page = SharedPage(context)

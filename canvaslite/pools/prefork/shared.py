@@ -28,8 +28,6 @@ _KINDS = 256
 class SharedPage:
     """The shared page of one child. Jobs are known by their sequence numbers, which count up from 1."""
 
-    __slots__ = ('_kinds', '_words', 'lock')
-
     def __init__(self, context: BaseContext) -> None:
         page = memoryview(mmap.mmap(-1, mmap.PAGESIZE))
         self._words = page[:_WORDS].cast('Q')
