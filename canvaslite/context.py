@@ -17,10 +17,8 @@ _PROTOCOL_ONLY = frozenset({'lang', 'task', 'argsrepr', 'kwargsrepr', 'compressi
 
 
 class Context:
-    """What a task may know of the message it runs for; what that did not set has the class's value.
-
-    One made without a message is what ``task.request`` shows when the task is called directly.
-    """
+    """What a task may know of the message it runs for; what that did not set has the class's value. One made without a
+    message is what ``task.request`` shows when the task is called directly."""
 
     _children: list[Any] | None = None
     _protected = 0

@@ -207,8 +207,7 @@ class Control:
                   callback: Callable[[Any], Any] | None = None, channel: Any = None, pattern: str | None = None,
                   matcher: str | None = None, **extra_kwargs: Any) -> Any:
         """Send a command; with `reply` wait `timeout` seconds for answers. `pattern` and `matcher` choose nodes by
-        name.
-        """
+        name."""
         chosen = {'pattern': pattern, 'matcher': matcher} if pattern and matcher else {}
         with self.app.connection_or_acquire(connection) as conn:
             return self.mailbox(conn)._broadcast(command, {**(arguments or {}), **extra_kwargs}, destination, reply,

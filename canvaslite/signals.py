@@ -35,10 +35,8 @@ class Signal:
 
     def connect(self, receiver: Receiver | None = None, /, sender: Any = None, weak: bool = True,
                 dispatch_uid: Any = None, retry: bool = False) -> Any:
-        """Call `receiver` when the signal is sent (by `sender`, if given). Usable as a decorator.
-
-        A `weak` receiver is forgotten with its last other reference; with `retry` it is called until it raises nothing.
-        """
+        """Call `receiver` when the signal is sent (by `sender`, if given). Usable as a decorator. A `weak` receiver is
+        forgotten with its last other reference; with `retry` it is called until it raises nothing."""
         if receiver is None:
             return partial(self.connect, sender=sender, weak=weak, dispatch_uid=dispatch_uid, retry=retry)
         key = _key(receiver, sender, dispatch_uid)

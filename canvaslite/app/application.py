@@ -213,8 +213,7 @@ class Celery(Services):
 
     def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> Any:
         """As `config_from_object`, with the module that the variable names; one that is not set is an error unless
-        `silent`.
-        """
+        `silent`."""
         module = os.environ.get(variable_name)
         if not module and not silent:
             raise ImproperlyConfigured(f'environment variable {variable_name!r} is not set: it must name the '
@@ -267,8 +266,7 @@ class Celery(Services):
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = 'tasks', force: bool = False) -> Any:
         """Import the module `related_name` of all `packages` (or what they return) when a worker imports; now with
-        `force`.
-        """
+        `force`."""
         discovery = partial(discover, packages, related_name)
         if force:
             return discovery()

@@ -91,10 +91,8 @@ class SharedDeclaration:
 
 
 def shared_task(*args: Any, **options: Any) -> Any:
-    """Declare a task of every app, of those made later too; returns a proxy of the current app's task.
-
-    Raises `TypeError` where the decorator was applied twice to one function.
-    """
+    """Declare a task of every app, of those made later too; returns a proxy of the current app's task. Raises
+    `TypeError` where the decorator was applied twice to one function."""
     if len(args) == 1 and callable(args[0]):
         return _share(args[0], **options)
     return partial(_share, **options)
@@ -115,8 +113,7 @@ def _share(fun: Any, /, **options: Any) -> Any:
 def make_task(app: Any, fun: Callable[..., Any], name: str | None = None, base: Any = None, bind: bool = False,
               **options: Any) -> Any:
     """The app's task of that name, made of `fun` if new. Raises `RuntimeError` before `finalize` if
-    ``autofinalize=False``.
-    """
+    ``autofinalize=False``."""
     if not app.finalized and not app.autofinalize:
         raise RuntimeError('the app is not finalized; call app.finalize() before its tasks are used')
     name = name or app.gen_task_name(fun.__name__, fun.__module__)

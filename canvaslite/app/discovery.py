@@ -79,10 +79,8 @@ _discovering = threading.local()
 
 
 def autodiscover_tasks(packages: Iterable[str], related_name: str | None = 'tasks') -> list[ModuleType]:
-    """Import the module `related_name` of each of `packages` that has one; the package itself where it is empty.
-
-    A package's name may also be that of a class in one, as Django's apps are. Raises `ImportError`.
-    """
+    """Import the module `related_name` of each of `packages` that has one; the package itself where it is empty. A
+    package's name may also be that of a class in one, as Django's apps are. Raises `ImportError`."""
     # A module found so may itself call for a discovery while it is imported.
     if getattr(_discovering, 'active', False):
         return []

@@ -89,8 +89,7 @@ class Logging:
               redirect_stdouts: bool = False, redirect_level: int | str = 'WARNING', colorize: bool | None = None,
               hostname: str | None = None) -> bool:
         """Set up logging, and with `redirect_stdouts` turn prints into log lines; whether it was done (once, and by
-        us).
-        """
+        us)."""
         if self.already_setup:
             return False
         done = self.setup_logging_subsystem(loglevel, logfile, colorize=colorize)

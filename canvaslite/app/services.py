@@ -87,10 +87,8 @@ class Services:
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, producer: Any = None, publisher: Any = None,
                   router: Any = None, route_name: str | None = None, result_cls: Any = None,
                   add_to_parent: bool = True, **options: Any) -> Any:
-        """Send the task called `name`, which need not be known here; returns its `AsyncResult`.
-
-        `options` are those of `Task.apply_async`; what is not given is taken from a task of that name, if there is one.
-        """
+        """Send the task called `name`, which need not be known here; returns its `AsyncResult`. `options` are those of
+        `Task.apply_async`; what is not given is taken from a task of that name, if there is one."""
         if self.conf.task_always_eager:
             warnings.warn(AlwaysEagerIgnored('task_always_eager has no effect on send_task'),
                           stacklevel=user_stacklevel())

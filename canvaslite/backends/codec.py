@@ -167,10 +167,8 @@ class ResultCodec:
         return True
 
     def exception_to_python(self, exc: Any) -> BaseException | None:
-        """The exception that stored data describes; a class that is not loaded here is made up under its name.
-
-        Raises `SecurityError` for what is no exception class, `ValueError` and `TypeError` for what describes nothing.
-        """
+        """The exception that stored data describes; a class that is not loaded here is made up under its name. Raises
+        `SecurityError` for what is no exception class, `ValueError` and `TypeError` for what describes nothing."""
         if not exc:
             return None
         if isinstance(exc, UnpickleableExceptionWrapper):

@@ -149,10 +149,8 @@ class BaseResultConsumer:
         raise TypeError(f'{type(self).__name__} cannot unsubscribe')
 
     def read(self, timeout: float) -> Iterable[Meta]:
-        """Wait at most `timeout` seconds; return the metas (with ``task_id``) that have come, if any.
-
-        A store whose connection is lost connects and subscribes again (`subscriptions`), and returns what `look` finds.
-        """
+        """Wait at most `timeout` seconds; return the metas (with ``task_id``) that have come, if any. A store whose
+        connection is lost connects and subscribes again (`subscriptions`), and returns what `look` finds."""
         raise TypeError(f'{type(self).__name__} cannot read')
 
     def reset(self) -> None:
@@ -180,8 +178,7 @@ class BaseResultConsumer:
     def collect(self, task_ids: Iterable[str], timeout: float | None = None,
                 on_interval: OnInterval = None, on_message: OnMessage = None) -> Iterator[tuple[str, Meta]]:
         """``(id, meta)`` of each task as it becomes ready, `on_message` gets all. Raises `TimeoutError` after `timeout`
-        seconds.
-        """
+        seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         wait = _Wait({bytes_to_str(task_id) for task_id in task_ids})
         if not wait.missing:

@@ -90,11 +90,8 @@ class Preparation:
 
 
 class Pool(ABC):
-    """Base of the pools. `limit` is the number of tasks that run at once.
-
-    Requests are handed over only in `pump`, at the end of a turn of the loop, so that a turn costs one write for a
-    child.
-    """
+    """Base of the pools. `limit` is the number of tasks that run at once. Requests are handed over only in `pump`, at
+    the end of a turn of the loop, so that a turn costs one write for a child."""
 
     #: Name by which users ask for it.
     name = ''

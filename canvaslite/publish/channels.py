@@ -207,8 +207,7 @@ class PublishChannel:
 
 class ChannelPool:
     """Lends at most ``broker_pool_limit`` channels (None: any number; 0: none is kept), the last one that came back
-    first.
-    """
+    first."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

@@ -110,8 +110,7 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Dispatch one event, waited for up to `timeout` seconds (``None``: as long as it takes). Raises
-        `TimeoutError`.
-        """
+        `TimeoutError`."""
         inbound = self._on_inbound_frame
         outer, self._dispatching = self._dispatching, True
         try:

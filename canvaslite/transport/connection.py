@@ -14,8 +14,7 @@ _FAST = {f'kombu.transport.pyamqp.{name}': f'canvaslite.transport.amqp:{name}'
 
 class BrokerConnection(Connection):  # type: ignore[misc]
     """A `kombu.Connection` that uses our transport for AMQP URLs, also for failover URLs, clones and pickled
-    connections.
-    """
+    connections."""
 
     def get_transport_cls(self) -> Any:
         """The transport class for the current URL."""

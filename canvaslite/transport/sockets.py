@@ -32,10 +32,8 @@ class _BufferedSocket:
     having_timeout: Any
 
     def receive(self, timeout: float | None) -> bytes:
-        """At least one byte, waited for up to `timeout` seconds (``None``: as long as it takes).
-
-        Raises `TimeoutError` when nothing came, another `OSError` when the connection is lost.
-        """
+        """At least one byte, waited for up to `timeout` seconds (``None``: as long as it takes). Raises `TimeoutError`
+        when nothing came, another `OSError` when the connection is lost."""
         try:
             data: bytes = self._receive(timeout)
         except BlockingIOError:

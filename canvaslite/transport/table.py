@@ -169,10 +169,7 @@ def _read_array(buffer: bytes, offset: int) -> tuple[list[Any], int]:
 
 def peek(properties: bytes, wanted: frozenset[str]) -> dict[str, Any]:
     """The `wanted` headers of a raw property list, decoded; others are stepped over, and nothing is read behind the
-    last.
-
-    Raises `FrameSyntaxError` when the list cannot be read that far.
-    """
+    last. Raises `FrameSyntaxError` when the list cannot be read that far."""
     try:
         return _read_wanted(properties, _by_wire_name(wanted))
     except CUT_SHORT as error:

@@ -28,8 +28,7 @@ _LARGEST = 65535
 
 class Recovery:
     """Connects as ``broker_connection_*`` say; `wait(seconds)` lets the loop run, and raises when the worker is to
-    stop.
-    """
+    stop."""
 
     def __init__(self, app: Any, wait: Callable[[float], None]) -> None:
         self.app = app
@@ -171,10 +170,8 @@ class Binding:
 
 
 class Prefetch:
-    """A count that is told to the broker at most once per turn of the loop; 0 means no limit, and stays so.
-
-    Messages that wait for their ETA do not count: each makes room for another, up to `limit` in all.
-    """
+    """A count that is told to the broker at most once per turn of the loop; 0 means no limit, and stays so. Messages
+    that wait for their ETA do not count: each makes room for another, up to `limit` in all."""
 
     def __init__(self, initial: int, limit: int | None = None) -> None:
         self.base = initial

@@ -212,8 +212,7 @@ class Consumer:
 
     def hand_over(self) -> None:
         """Give the processes what they are to have, and the broker its answers; called in each turn before the loop
-        waits.
-        """
+        waits."""
         # Waiting for the broker's answer may bring more messages, which may change the count again.
         while self.prefetch.value != self.prefetch.told and self.task_consumer is not None:
             self.prefetch.update(self.tell_prefetch)

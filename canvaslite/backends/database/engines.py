@@ -81,8 +81,7 @@ class Database:
 
     def transact(self, work: Callable[..., T], *args: Any) -> T:
         """``work(connection, *args)`` in one transaction; done again, without harm, if it collides or its connection is
-        lost.
-        """
+        lost."""
         return self._repeat(self._transact_once, work, args)
 
     def execute(self, *statements: Any, **parameters: Any) -> None:

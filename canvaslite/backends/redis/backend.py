@@ -30,9 +30,7 @@ _JSON_SUCCESS = b'{"status": "SUCCESS"'
 
 class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     """Keeps results in Redis. `host` may be a URL; `connection_pool` is a class like redis-py's ``ConnectionPool``.
-
-    Raises `ImproperlyConfigured` for settings that make no sense.
-    """
+    Raises `ImproperlyConfigured` for settings that make no sense."""
 
     ResultConsumer = _ResultConsumer
     join: RedisJoin
@@ -247,9 +245,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
 class SentinelBackend(RedisBackend):
     """Keeps results in the Redis master that sentinels name: ``sentinel://host:port/db;sentinel://host2:port/db``.
-
-    ``result_backend_transport_options``: ``master_name``, ``min_other_sentinels``, ``sentinel_kwargs``.
-    """
+    ``result_backend_transport_options``: ``master_name``, ``min_other_sentinels``, ``sentinel_kwargs``."""
 
     _ssl_class = redis.sentinel.SentinelManagedSSLConnection
     _read_url = staticmethod(parameters.sentinel_parameters)

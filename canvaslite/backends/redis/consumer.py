@@ -164,8 +164,7 @@ class ResultConsumer(BaseResultConsumer):
 
     def _lose(self, exc: Exception) -> float:
         """The connection is gone; seconds to wait before the next attempt. Raises `exc` when ``retry_policy`` allows
-        none.
-        """
+        none."""
         with self.changed:
             self.stop()
             self.changed.notify_all()
