@@ -12,7 +12,6 @@ when the connection breaks between its writing and that knowledge, but it does n
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,11 +22,10 @@ from kombu.common import maybe_declare
 from kombu.exceptions import OperationalError
 
 from canvaslite.publish.messages import Destination, RawMessage
+from canvaslite.publish.options import logger
 from canvaslite.transport.confirms import BurstNacked
 from canvaslite.transport.connection import close_inherited
 from canvaslite.utils.redact import one_line
-
-logger = logging.getLogger('celery.publish')
 
 #: Bytes gathered before they are written.
 _CHUNK = 65536

@@ -9,7 +9,6 @@ on the way gives back what it took. Without transactions, a member may then be s
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,9 +20,8 @@ from kombu import Producer, Queue
 from canvaslite import wire
 from canvaslite.exceptions import OperationalError
 from canvaslite.publish.messages import Outgoing
+from canvaslite.publish.options import logger
 from canvaslite.transport.properties import decode_properties
-
-logger = logging.getLogger('canvaslite.publish')
 
 #: Seconds without any end of a member, after which a broker may forget a window.
 KEPT = 7 * 86400

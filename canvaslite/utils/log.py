@@ -1,13 +1,14 @@
-"""Loggers that tasks write to."""
+"""The loggers of the worker and of tasks."""
 
 from __future__ import annotations
 
 import logging
 
-__all__ = ('get_task_logger', 'task_logger')
+__all__ = ('get_task_logger', 'task_logger', 'worker_logger')
 
 #: Parent of the loggers of tasks.
 task_logger = logging.getLogger('celery.task')
+worker_logger = logging.getLogger('celery.worker')
 
 
 def get_task_logger(name: str) -> logging.Logger:

@@ -5,7 +5,6 @@ A command is a function of a `PanelState` and the arguments that the caller sent
 
 from __future__ import annotations
 
-import logging
 import signal as signals
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -17,11 +16,10 @@ from kombu.utils.encoding import safe_repr
 from canvaslite import states
 from canvaslite.exceptions import WorkerShutdown
 from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.log import worker_logger as logger
 from canvaslite.worker.policies import parse_rate
 from canvaslite.worker.request import Request, Stage
 from canvaslite.worker.state import is_stamp_revoked
-
-logger = logging.getLogger('celery.worker')
 
 _SHOWN_ATTRIBUTES = ('exchange', 'routing_key', 'rate_limit')
 _STAGE_NAMES = {Stage.ACTIVE: 'active', Stage.RESERVED: 'reserved', Stage.SCHEDULED: 'scheduled', Stage.READY: 'ready'}

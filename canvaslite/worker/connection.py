@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from canvaslite.exceptions import WorkerShutdown, WorkerTerminate
+from canvaslite.utils.log import worker_logger as logger
 from canvaslite.utils.redact import one_line
-
-logger = logging.getLogger('celery.worker')
 
 #: Seconds before the second try, by how much more before each further one, and at most.
 INTERVAL_START, INTERVAL_STEP, INTERVAL_MAX = 2.0, 2.0, 30.0

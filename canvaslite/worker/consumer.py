@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,12 +9,11 @@ from typing import Any
 
 from canvaslite import bootsteps
 from canvaslite.transport.connection import close_inherited
+from canvaslite.utils.log import worker_logger as logger
 from canvaslite.worker.connection import Binding, Prefetch, Recovery
 from canvaslite.worker.intake import Intake
 from canvaslite.worker.receipts import Returns
 from canvaslite.worker.request import Request, Stage
-
-logger = logging.getLogger('celery.worker')
 
 #: Seconds that the farewell to a broken connection may take.
 CLOSE_TIMEOUT = 5.0

@@ -12,16 +12,14 @@ acknowledged; if the task still runs, it gets the new receipt.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from canvaslite.utils.log import worker_logger as logger
 from canvaslite.worker.messages import Received
 from canvaslite.worker.request import Request
-
-logger = logging.getLogger('celery.worker')
 
 #: How many of the last acknowledged messages are remembered, to know them when the connection broke before the
 #: broker had heard of it.

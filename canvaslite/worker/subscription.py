@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from kombu import Consumer as KombuConsumer
 
+from canvaslite.utils.log import worker_logger as logger
 from canvaslite.worker.intake import Intake
 from canvaslite.worker.receipts import NoReceipts
-
-logger = logging.getLogger('celery.worker')
 
 
 class Subscription(KombuConsumer):  # type: ignore[misc]

@@ -4,7 +4,6 @@ connections.
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from canvaslite.exceptions import ImproperlyConfigured, WorkerTerminate
 from canvaslite.pools import pool_class
 from canvaslite.pools.base import Doorbell
 from canvaslite.utils.functional import either
+from canvaslite.utils.log import worker_logger as logger
 from canvaslite.utils.nodenames import default_nodename, worker_direct
 from canvaslite.worker.outcomes import Outcomes
 from canvaslite.worker.pidfile import Pidfile, PidfileTaken
@@ -26,8 +26,6 @@ from canvaslite.worker.receipts import Returns
 from canvaslite.worker.request import Stage
 from canvaslite.worker.shutdown import EX_FAILURE, EX_OK, Shutdown
 from canvaslite.worker.state import State
-
-logger = logging.getLogger('celery.worker')
 
 #: Exit status when the pidfile is another's.
 EX_CANTCREAT = 73

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Mapping
@@ -14,9 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateColumn
 
 from canvaslite import states, wire
-from canvaslite.backends.database.engines import Database
-
-logger = logging.getLogger('celery.backends.database')
+from canvaslite.backends.database.engines import Database, logger
 
 #: Names of the tables that chords are joined in, unless ``database_table_names`` gives ``join`` and ``join_part``.
 JOIN_TABLE, JOIN_PART_TABLE = 'cl_join', 'cl_join_part'

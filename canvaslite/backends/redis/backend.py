@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -19,10 +18,8 @@ from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend
 from canvaslite.backends.redis import parameters, scripts
 from canvaslite.backends.redis.consumer import ResultConsumer as _ResultConsumer
 from canvaslite.backends.redis.join import RedisJoin
-from canvaslite.backends.redis.link import CONNECTION_ERRORS, Link, redis
+from canvaslite.backends.redis.link import CONNECTION_ERRORS, Link, logger, redis
 from canvaslite.exceptions import BackendError, BackendStoreError
-
-logger = logging.getLogger('celery.backends.redis')
 
 #: What a stored success begins with, in JSON: it tells the server not to overwrite it. Celery writes it alike.
 _JSON_SUCCESS = b'{"status": "SUCCESS"'

@@ -7,7 +7,6 @@ needs any more are ended together with the next command.
 
 from __future__ import annotations
 
-import logging
 import select
 import time
 from collections.abc import Collection, Iterable
@@ -16,9 +15,8 @@ from typing import Any
 from kombu.utils.encoding import bytes_to_str
 
 from canvaslite.backends.codec import Meta
+from canvaslite.backends.redis.link import logger
 from canvaslite.backends.waiting import BaseResultConsumer
-
-logger = logging.getLogger('celery.backends.redis')
 
 #: So many subscriptions that nobody needs are kept until the next command.
 IDLE_SUBSCRIPTIONS = 1000

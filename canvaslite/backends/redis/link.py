@@ -6,6 +6,7 @@ bookkeeping would take three times as long as the command itself, so connections
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ try:
 except ImportError as exc:
     raise ImproperlyConfigured(
         "result_backend: Redis needs the redis package: pip install 'canvaslite[redis]'") from exc
+
+logger = logging.getLogger('celery.backends.redis')
 
 #: Errors after which the same command may succeed on a new connection.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (

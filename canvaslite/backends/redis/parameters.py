@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from ssl import CERT_REQUIRED, VerifyMode
 from typing import Any
@@ -11,10 +10,8 @@ from urllib.parse import unquote
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.url import url_to_parts
 
-from canvaslite.backends.redis.link import redis
+from canvaslite.backends.redis.link import logger, redis
 from canvaslite.exceptions import ImproperlyConfigured
-
-logger = logging.getLogger('celery.backends.redis')
 
 SENTINEL_SEPARATOR = ';'
 _SSL_PARAMETERS = ('ssl_ca_certs', 'ssl_certfile', 'ssl_keyfile', 'ssl_cert_reqs')

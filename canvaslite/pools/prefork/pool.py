@@ -11,7 +11,6 @@ A child that dies takes with it only the job it ran: the shared page tells which
 from __future__ import annotations
 
 import gc
-import logging
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -22,11 +21,10 @@ import billiard
 from canvaslite.execution.outcome import Kind
 from canvaslite.pools.base import Listener, Pool, Preparation
 from canvaslite.pools.prefork import frames
+from canvaslite.pools.prefork.child import logger
 from canvaslite.pools.prefork.handle import ChildHandle
 from canvaslite.pools.prefork.watch import AHEAD_SECONDS, Watch
 from canvaslite.signals import worker_before_create_process
-
-logger = logging.getLogger('celery.pools.prefork')
 
 _KINDS = {int(kind): kind for kind in Kind}
 #: Number of jobs that a child has at most.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from amqp.exceptions import ResourceLocked
 from kombu.common import ignore_errors
 
 from canvaslite import bootsteps
+from canvaslite.utils.log import worker_logger as logger
 from canvaslite.worker.commands import Panel, PanelState
 from canvaslite.worker.connection import Binding
 from canvaslite.worker.intake import Intake
 from canvaslite.worker.receipts import MessageReceipts, RawReceipts
 from canvaslite.worker.subscription import RawSubscription, Subscription
-
-logger = logging.getLogger('celery.worker')
 
 #: Seconds after which a mailbox that another worker holds is asked for again.
 LOCKED_RETRY = 1.0
