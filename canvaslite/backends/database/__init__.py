@@ -33,8 +33,7 @@ except ImportError as missing:
 from canvaslite.backends.database.engines import Database
 from canvaslite.backends.database.join import DatabaseJoin, DatabaseRecord
 from canvaslite.backends.database.legacy import unpickle_plain
-from canvaslite.backends.database.statements import Statements
-from canvaslite.backends.database.tables import ResultTables
+from canvaslite.backends.database.tables import ResultTables, Statements
 
 __all__ = ('DatabaseBackend',)
 
