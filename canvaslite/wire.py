@@ -37,7 +37,6 @@ WINDOW_PREFIX, WINDOW_HEADER = 'canvaslite.window.', 'canvaslite_window'
 # --- result store ------------------------------------------------------------------
 TASK_KEY_PREFIX = 'celery-task-meta-'
 GROUP_KEY_PREFIX = 'celery-taskset-meta-'
-CHORD_KEY_PREFIX = 'chord-unlock-'
 TASK_TABLE = 'celery_taskmeta'
 GROUP_TABLE = 'celery_tasksetmeta'
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +41,6 @@ class Consumer:
         self.outcomes = controller.outcomes
         self.shutdown_request = controller.shutdown
         self.init_callback = init_callback
-        self.pid = os.getpid()
         self.restart_count = -1
         self.prefetch_multiplier: int = controller.prefetch_multiplier
         self.prefetch = Prefetch(self.pool.num_processes * self.prefetch_multiplier, app.conf.worker_eta_task_limit)

@@ -156,11 +156,12 @@ def test_a_write_that_a_signal_interrupts_leaves_no_half_frame_behind(
 ) -> None:
     with BrokerConnection(proxy.url) as connection:
         channel = connection.default_channel
+        frames = channel.frames('', 'any', PROPERTIES, b'x' * 50_000_000)
         proxy.hold()
         interrupt_after(0.2)
 
         with pytest.raises(Interrupted):
-            channel.publish_raw('', 'any', PROPERTIES, b'x' * 50_000_000)
+            channel.write_frames(frames, 1)
 
         proxy.let_go()
         with pytest.raises(amqp.RecoverableConnectionError):
