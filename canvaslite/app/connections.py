@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kombu.connection import ConnectionPool, PooledConnection
@@ -52,23 +51,15 @@ class Connections:
             self._pool = BrokerConnectionPool(self.app.connection_for_write(), limit=self.app.conf.broker_pool_limit)
         return self._pool
 
-    @contextmanager
-    def given_or_pooled(self, connection: Any = None, pool: bool = True) -> Iterator[Any]:
-        """Within ``with``: `connection`, else one of the pool, else without `pool` a new one."""
+    def given_or_pooled(self, connection: Any = None, pool: bool = True) -> AbstractContextManager[Any]:
+        """For ``with``: `connection`, else one of the pool, else without `pool` a new one."""
         if connection is not None:
-            yield connection
-            return
-        with self._acquire(self.pool, 'connection') if pool else self.app.connection_for_write() as acquired:
-            yield acquired
+            return nullcontext(connection)
+        return self._acquire(self.pool, 'connection') if pool else self.app.connection_for_write()
 
-    @contextmanager
-    def given_or_pooled_producer(self, producer: Any = None) -> Iterator[Any]:
-        """Within ``with``: `producer`, else one of the app's pool."""
-        if producer is not None:
-            yield producer
-            return
-        with self._acquire(self.app.producer_pool, 'producer') as acquired:
-            yield acquired
+    def given_or_pooled_producer(self, producer: Any = None) -> AbstractContextManager[Any]:
+        """For ``with``: `producer`, else one of the app's pool."""
+        return nullcontext(producer) if producer is not None else self._acquire(self.app.producer_pool, 'producer')
 
     def _acquire(self, pool: Any, what: str) -> Any:
         """One of `pool`. Raises `OperationalError` when none became free in ``broker_pool_acquire_timeout``."""

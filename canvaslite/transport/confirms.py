@@ -75,8 +75,8 @@ class Confirms:
 
     def describe(self) -> str:
         """The messages that are waited for, in words."""
-        names = sorted({self._routes[tag] for tag in self._outstanding if tag in self._routes})
-        return f'{len(self._outstanding)} message(s){_name_routes(names)}'
+        routes = [self._routes[tag] for tag in self._outstanding if tag in self._routes]
+        return f'{len(self._outstanding)} message(s){_name_routes(routes)}'
 
     def raise_for_refused(self) -> None:
         """Raise if a message since the last verdict was refused (`BurstNacked`) or sent back (`ChannelError`)."""
@@ -84,9 +84,8 @@ class Confirms:
         self._start_afresh()
         if nacked:
             self._returned = returned  # to be told next time: whoever tries the refused ones again waits again
-            names = sorted({routes[tag] for tag in nacked if tag in routes})
-            raise BurstNacked(f'The broker refused {len(nacked)} message(s){_name_routes(names)}',
-                              [tag - first for tag in nacked])
+            named = _name_routes([routes[tag] for tag in nacked if tag in routes])
+            raise BurstNacked(f'The broker refused {len(nacked)} message(s){named}', [tag - first for tag in nacked])
         if returned:
             raise_returned(returned)
 
@@ -97,13 +96,13 @@ class Confirms:
 
 def raise_returned(returned: Sequence[Returned]) -> None:
     """Raise the `ChannelError` for messages that came back."""
-    first = returned[0]
-    names = sorted({(each.exchange, each.routing_key) for each in returned})
-    text = f'The broker sent back {len(returned)} message(s){_name_routes(names)}: {first.reply_text}'
+    first, named = returned[0], _name_routes([(each.exchange, each.routing_key) for each in returned])
+    text = f'The broker sent back {len(returned)} message(s){named}: {first.reply_text}'
     raise ChannelError(text, spec.Basic.Return, 'Basic.return', first.reply_code)
 
 
 def _name_routes(routes: Sequence[tuple[str, str]]) -> str:
+    routes = sorted(set(routes))
     if not routes:
         return ''
     shown = ', '.join(f'exchange {exchange!r} with routing key {routing_key!r}' for exchange, routing_key in routes[:3])
