@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -65,24 +64,29 @@ class Intake:
         """A message of RabbitMQ, as bytes; `receipts` where they are not those of the channel."""
         receipts = receipts or self.receipts
         receipts.expect(delivery)
-        self._receive(Received(delivery, receipts, self.reader), self._take_raw)
-
-    def on_message(self, message: Any) -> None:
-        """A message of any other transport."""
-        self._receive(KombuMessage(message, self.receipts, self.reader), self._take)
-
-    def _receive(self, received: Received, take: Callable[[Received], None]) -> None:
+        received = Received(delivery, receipts, self.reader)
         if self.closed:
             received.reject(True)
             return
         try:
-            take(received)
+            self._take_raw(received, delivery)
         except Exception as exc:  # whatever a message does to us, the worker goes on
             logger.exception('Error of the worker while it took a message')
             self._refuse_invalid(received, exc)
 
-    def _take_raw(self, received: Received) -> None:
-        delivery = received.message
+    def on_message(self, message: Any) -> None:
+        """A message of any other transport."""
+        received = KombuMessage(message, self.receipts, self.reader)
+        if self.closed:
+            received.reject(True)
+            return
+        try:
+            self._take(received)
+        except Exception as exc:  # whatever a message does to us, the worker goes on
+            logger.exception('Error of the worker while it took a message')
+            self._refuse_invalid(received, exc)
+
+    def _take_raw(self, received: Received, delivery: Any) -> None:
         try:
             headers = peek(delivery.properties, _DECISIVE)
             policy = self.policies.known[headers['task']]
