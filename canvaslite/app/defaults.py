@@ -81,7 +81,8 @@ _KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 _DEFAULTS: dict[str, dict[str, Any]] = {
     'bool': {
         'beat_enable_remote_control': False, 'broker_channel_error_retry': False, 'broker_connection_retry': True,
-        'broker_connection_retry_on_startup': None, 'control_queue_durable': False, 'control_queue_exclusive': True,
+        'broker_connection_retry_on_startup': None, 'canvas_strict': False,
+        'control_queue_durable': False, 'control_queue_exclusive': True,
         'database_create_tables_at_setup': True, 'database_short_lived_sessions': False, 'enable_utc': True,
         'event_queue_durable': False, 'event_queue_exclusive': True, 'redis_retry_on_timeout': False,
         'redis_socket_keepalive': False, 'result_backend_always_retry': False, 'result_backend_thread_safe': None,

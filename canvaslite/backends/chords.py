@@ -209,13 +209,18 @@ def gather_values(backend: Any, join: ChordJoin, claim: Claim, report: Report) -
     """The values of the header tasks, in order and in the header's shape. Raises `ChordError` if one failed."""
     parts = join.parts(claim) if report.parts is None else report.parts
     values: list[Any] = []
+    failures: list[tuple[str, Any]] = []
     for part in parts:
         value = part.result
         if part.state in states.EXCEPTION_STATES:
             value = backend.exception_to_python(value)
         if part.state in states.PROPAGATE_STATES:
-            raise chord_error(f'Dependency {part.task_id} raised {value!r}', value)
+            failures.append((f'Dependency {part.task_id} raised {value!r}', value))
+            if not backend.app.conf.canvas_strict:
+                break
         values.append(value)
+    if failures:
+        raise chord_error('; '.join(message for message, _ in failures), failures[0][1])
     shape = backend.restore_group(claim.group_id, cache=False) if report.shape is UNKNOWN else report.shape
     if not shape:
         return values

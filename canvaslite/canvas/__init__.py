@@ -1,7 +1,8 @@
 """Say what to run: signatures of tasks, and the canvases made of them.
 
 `signatures` a task call; `stamping` headers that go with it; `members`, `parts`, `steps` what canvases consist of and
-how ``|`` composes them; `chains`, `groups`, `chords`, `mapping` the canvases; `freezing` what is fixed before one runs.
+how ``|`` composes them; `chains`, `groups`, `chords`, `mapping` the canvases; `freezing` what is fixed before one runs;
+`strict` what a setting makes of their options and links.
 Celery's public names, and the private ones that its users are seen to import, are all here.
 """
 

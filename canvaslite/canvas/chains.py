@@ -7,10 +7,11 @@ from functools import partial as bind
 from typing import Any
 
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps, lay_out
-from canvaslite.canvas.members import is_signature
+from canvaslite.canvas.members import is_signature, is_strict
 from canvaslite.canvas.parts import Canvas, name_module_once
 from canvaslite.canvas.signatures import Signature, given, maybe_signature
 from canvaslite.canvas.steps import fold_chain
+from canvaslite.canvas.strict import hand_down, joined, strict_copy
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.states import IGNORED, REJECTED
 from canvaslite.utils.functional import maybe_list
@@ -65,7 +66,10 @@ class _chain(Canvas):
         if not steps:
             return steps
         options = {name: value for name, value in self['options'].items() if name not in _OWN_OPTIONS}
-        if options:
+        if options and is_strict(self):
+            for step in steps:
+                hand_down(step, options)
+        elif options:
             steps[0]['options'].update(options)
         if self['args']:
             steps[0].accept_partial(self['args'])
@@ -91,6 +95,12 @@ class _chain(Canvas):
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Send it; returns the result of its last step, whose ``parent`` is that of the one before, and so on."""
         app = self.app
+        if not self._disposable and app.conf.canvas_strict and self['kwargs']['tasks']:
+            copy, options = strict_copy(self, options)
+            for links in (copy['options'].pop('link', None), options.pop('link', None)):
+                for callback in maybe_list(links) or ():
+                    copy['kwargs']['tasks'][-1].link(maybe_signature(callback, clone=True))
+            return copy.apply_async(args, kwargs, **options)
         if app.conf.task_always_eager:
             with allow_join_result():
                 return self.apply(args, kwargs, **options)
@@ -147,6 +157,8 @@ class _chain(Canvas):
         if steps:
             steps[-1].accept_partial(args, kwargs)
         _link_errors(steps, link_error)
+        if rebuild and steps and steps[0].KIND == 'group':
+            steps[0] = joined(steps[0])
         for step in steps:
             if step.KIND == 'chord':
                 app.backend.ensure_chords_allowed()

@@ -8,9 +8,10 @@ from typing import Any
 from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
-from canvaslite.canvas.members import LazyMembers, is_signature, unroll_groups
-from canvaslite.canvas.parts import Canvas, copy_members, copy_signature, name_module_once
+from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups
+from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
+from canvaslite.canvas.strict import ROUTING, joined, strict_copy
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
@@ -41,6 +42,9 @@ class _chord(Canvas):
         header = maybe_signature(header, app=app) if isinstance(header, dict) else header
         if is_signature(header) and header.KIND == 'group' and header['options'].get('max_concurrency'):
             options['max_concurrency'] = header['options']['max_concurrency']
+        if is_signature(header) and header.KIND == 'group' and is_linked(header):
+            end = joined(header.clone())
+            header, body = end['kwargs']['header'], end.body if body is None else end.body | maybe_signature(body, app)
         parts = {**(kwargs or {'kwargs': {}}), 'header': _as_header(header, app), 'body': maybe_signature(body, app)}
         super().__init__(task, args, parts, app=app, **options)
         self['subtask_type'] = 'chord'
@@ -83,13 +87,8 @@ class _chord(Canvas):
 
     def change_body(self) -> Any:
         """Its body, to be changed in place: a copy, which others do not hold."""
-        self.body = copy_signature(self.body)
+        self.body = maybe_signature(self.body, clone=True)
         return self.body
-
-    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
-        """Stamp its tasks and what is linked to it, in place; returns itself."""
-        self.header_group()
-        return super().stamp(visitor, append_stamps, **headers)
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
         """Send it, with another body if one is given."""
@@ -104,6 +103,9 @@ class _chord(Canvas):
         """
         kwargs = dict(kwargs or {})
         body = kwargs.pop('body', None) or self.body
+        if not self._disposable and self.app.conf.canvas_strict:
+            copy, options = strict_copy(self.with_body(maybe_signature(body, app=self._app)), options)
+            return copy.apply_async(args, kwargs, task_id=task_id, producer=producer, **options)
         args, kwargs = self.partials(args, kwargs)
         delay = given({name: options.pop(name, None) for name in ('countdown', 'eta')})
         if not self._disposable or body is not self.body:
@@ -169,7 +171,9 @@ class _chord(Canvas):
         args, kwargs = self.partials(args, kwargs)
         results = [member.apply(args, kwargs) for member in self._header_to_run(self.app)._flat_members(copy=False)]
         with allow_join_result():
-            return body.apply(args=([result.get(propagate=propagate) for result in results],))
+            result = body.apply(args=([result.get(propagate=propagate) for result in results],))
+        result.parent = self.app.GroupResult(self.id, results)
+        return result
 
     def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_body: Any) -> Freezing:
         """`freeze`, to be driven; the result is None without a body."""
@@ -206,7 +210,7 @@ class _chord(Canvas):
     def link_error(self, errback: Any) -> Any:
         """Run `errback` when the chord fails, or by ``task_allow_error_cb_on_chord_header`` a header task."""
         errback = maybe_signature(errback)
-        if not self.app.conf.task_allow_error_cb_on_chord_header:
+        if not (is_strict(self) or self.app.conf.task_allow_error_cb_on_chord_header):
             warnings.warn('with task_allow_error_cb_on_chord_header=False an errback of a chord is not called for '
                           'each failing task of the header; try the setting True, it is to become the default',
                           CPendingDeprecationWarning, stacklevel=user_stacklevel())
@@ -215,7 +219,7 @@ class _chord(Canvas):
 
     def link_error_of_chain(self, errback: Any) -> None:
         """Run `errback` when the chord fails, as `link_error` does."""
-        links_header = self.app.conf.task_allow_error_cb_on_chord_header
+        links_header = not is_strict(self) and self.app.conf.task_allow_error_cb_on_chord_header
         # A chord in the header fails this one: without the setting the body's errback is told of that, once.
         for member in self.change_members() if links_header else ():
             if getattr(member, 'KIND', '') == 'chord':
@@ -242,6 +246,8 @@ chord = _chord
 def _as_header(header: Any, app: Any) -> Any:
     """The members of a header: a list, lazy for a generator."""
     if is_signature(header):
+        if header.KIND == 'group' and not ROUTING.isdisjoint(header['options']) and is_strict(header):
+            return header.clone()
         return header.tasks if header.KIND in ('group', 'chain') else [header]
     if isinstance(header, (list, tuple)):
         return [signature(member, app=app) for member in header]
@@ -262,7 +268,7 @@ def _unwrap(body: Any) -> Any:
         if body._frozen is not None:
             break
         body = unroll_groups(body.unchain_tasks()[0])
-    return body
+    return joined(body) if body is not None and body.KIND == 'group' else body
 
 
 def _link_to_body(body: Any, options: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 from canvaslite.canvas.members import ends_in_group, is_empty_group, is_signature, unroll_groups
 from canvaslite.canvas.signatures import Signature
 from canvaslite.canvas.steps import make_chord
+from canvaslite.canvas.strict import joined
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import ACCUMULATE
 
@@ -31,6 +32,7 @@ def lay_out(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, spli
     flat = _spread(tasks, revive, copy, split)
     reversed_steps: list[Any] = []
     for step in reversed(flat):
+        step = joined(step) if (copy or split) and step.KIND == 'group' else step
         if reversed_steps and ends_in_group(step):
             step = lead_into(step, reversed_steps.pop())
         reversed_steps.append(step)

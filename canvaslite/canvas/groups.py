@@ -11,10 +11,11 @@ from typing import Any
 from kombu.utils.functional import fxrange
 
 from canvaslite.canvas.freezing import Freezing, add_header, bind_end, drive, flatten_members, freezing_members
-from canvaslite.canvas.members import as_members, is_signature
+from canvaslite.canvas.members import as_members, is_linked, is_signature, is_strict
 from canvaslite.canvas.parts import Canvas, name_module_once
 from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.steps import make_chord
+from canvaslite.canvas.strict import joined, strict_copy
 from canvaslite.result import GroupResult
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import GROUP, WINDOW_HEADER
@@ -65,7 +66,18 @@ class group(Canvas):
     def apply_async(self, args: Any = None, kwargs: Any = None, add_to_parent: bool = True,  # type: ignore[override]
                     producer: Any = None, link: Any = None, link_error: Any = None, group_index: int | None = None,
                     **options: Any) -> Any:
-        """Send all members, with partial arguments for each; returns a `GroupResult`. Takes no links (`TypeError`)."""
+        """Send all members, with partial arguments for each; returns a `GroupResult`.
+
+        Takes links only if canvases are strict, else raises `TypeError`.
+        """
+        if not self._disposable and self.app.conf.canvas_strict:
+            copy, options = strict_copy(self, options)
+            copy.id = options.pop('task_id', None) or self.id
+            copy.extend_list_option('link', link)
+            copy.extend_list_option('link_error', link_error)
+            whole = joined(copy)
+            result = whole.apply_async(args, kwargs, producer=producer, add_to_parent=add_to_parent, **options)
+            return result if whole is copy else result.parent
         if link is not None:
             raise TypeError('Cannot add link to group: use a chord')
         if link_error is not None:
@@ -107,6 +119,8 @@ class group(Canvas):
         return chord.apply_async(args, kwargs, producer=producer, **{**options, 'chain': rest})
 
     def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
+        if is_linked(self):
+            return joined(self.clone()).apply(args, kwargs, **options).parent
         if not self['kwargs']['tasks']:
             return self.clone().freeze()
         options, group_id, _ = self._freeze_gid(options)
@@ -167,12 +181,17 @@ class group(Canvas):
         return self.app.GroupResult(own_id, results)
 
     def link(self, callback: Any) -> Any:
-        """Run `callback`, without a result, when the first member succeeds; use a chord to wait for all."""
+        """Run `callback`, without a result, when the first member succeeds; if canvases are strict, with the list when
+        all have succeeded."""
+        if is_strict(self):
+            return super().link(callback)
         return self.change_members()[0].link(callback.clone().set(immutable=True))
 
     def link_error(self, errback: Any) -> tuple[Any, ...]:
-        """Run `errback` for each member that fails; returns what was linked to them."""
+        """Run `errback` for each member that fails, if canvases are strict once; returns what was linked."""
         errback = maybe_signature(errback)
+        if is_strict(self):
+            return (super().link_error(errback),)
         return tuple(member.link_error(errback.clone()) for member in self.change_members())
 
     def __repr__(self) -> str:

@@ -77,25 +77,51 @@ def maybe_unroll_group(group: Any) -> Any:
         return group
 
 
-def unroll_groups(sig: Any) -> Any:
-    """What `sig` stands for beside ``|``: a group of one for its member, chunks for their group; others themselves."""
+def is_strict(sig: Any) -> bool:
+    """Whether the app of `sig` wants strict canvases. A configuration that nobody has named yet is not read for it."""
+    app = sig.app
+    known = app.conf.loaded or app._config_source is not None
+    return bool(app.conf.canvas_strict if known else app.conf.changes.get('canvas_strict'))
+
+
+def is_linked(group: Any) -> bool:
+    """Whether anything is linked to `group` as a whole, which is so in strict canvases alone."""
+    options = group['options']
+    return bool(options.get('link') or options.get('link_error')) and is_strict(group)
+
+
+def keeps_options(group: Any) -> bool:
+    """Whether `group` has options as a whole, which are lost where only its members become a header."""
+    return bool(group['options']) and is_strict(group)
+
+
+def is_single(sig: Any) -> bool:
+    """Whether `sig` is a group of one: whether that stands for its member is said when it is sent, by a setting."""
+    return bool(sig.KIND == 'group' and maybe_unroll_group(sig) is not sig)
+
+
+def unroll_groups(sig: Any, sent: bool = True) -> Any:
+    """What `sig` stands for beside ``|``: chunks for their group, a group of one, when it is `sent` and canvases are
+    not strict, for its member; others themselves."""
     while is_signature(sig) and sig.KIND in ('group', 'chunks'):
         if sig.KIND == 'chunks':
             sig = sig.group()
         member = maybe_unroll_group(sig)
         if member is sig or not is_signature(member):
             break
+        if member.KIND not in ('group', 'chunks') and (not sent or sig.app.conf.canvas_strict):
+            break
         sig = member
     return sig
 
 
-def ends_in_group(sig: Any) -> bool:
-    """Whether the value of `sig` is the list of a group's values."""
+def ends_in_group(sig: Any, sent: bool = True) -> bool:
+    """Whether the value of `sig` is the list of a group's values: before it is `sent`, whether it may be."""
     while sig is not None:
         if sig.KIND == 'chord':
             sig = sig.body
         elif sig.KIND == 'chain':
-            steps = (unroll_groups(step) for step in reversed(sig['kwargs']['tasks']))
+            steps = (unroll_groups(step, sent) for step in reversed(sig['kwargs']['tasks']))
             sig = next((step for step in steps if is_signature(step) and not is_empty_group(step)), None)
         else:
             return sig.KIND in ('group', 'chunks')

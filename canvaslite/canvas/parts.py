@@ -57,7 +57,7 @@ class Canvas(Signature):
             return members.change_members()
         if not isinstance(members, LazyMembers):
             owned = 0 if self._shared else self._owned
-            self.tasks = members = [*members[:owned], *map(copy_signature, members[owned:])]
+            self.tasks = members = [*members[:owned], *map(bind(maybe_signature, clone=True), members[owned:])]
             self._owned = len(members)
         return members
 
@@ -124,11 +124,6 @@ class Canvas(Signature):
                 headers = collect_stamps(headers, said, self['options'], append_stamps)
             self['kwargs']['body'] = body.clone().stamp(visitor, append_stamps, **headers)
         return self
-
-
-def copy_signature(sig: Any) -> Any:
-    """A copy of what is a signature."""
-    return sig.clone() if is_signature(sig) else sig
 
 
 def copy_members(members: Any, count: int | None = None) -> Any:

@@ -13,7 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from canvaslite.canvas.members import LazyMembers, ends_in_group, is_empty_group, is_signature, unroll_groups
+from canvaslite.canvas.members import (
+    LazyMembers,
+    ends_in_group,
+    is_empty_group,
+    is_signature,
+    is_single,
+    keeps_options,
+    unroll_groups,
+)
 
 
 class Steps:
@@ -35,7 +43,7 @@ class Steps:
         """Let `other` follow. Raises `TypeError` when it has a step that is no signature."""
         pending = [other]
         while pending:
-            step = unroll_groups(pending.pop())
+            step = unroll_groups(pending.pop(), sent=False)
             if not is_signature(step):
                 raise TypeError(f'a chain is made of signatures, not of {type(step).__name__}: {step!r}')
             if step.KIND == 'chain':
@@ -48,11 +56,11 @@ class Steps:
         last = self.steps[-1] if self.steps else None
         if last is None:
             self.steps.append(step)
-            self.bare = step.KIND == 'group'
-        elif unroll_groups(last) is not last:
+            self.bare = step.KIND == 'group' and not is_open(step)
+        elif unroll_groups(last, sent=False) is not last:
             self.settle_last()
             self._place(step)
-        elif last.KIND == 'group':
+        elif last.KIND == 'group' and not is_open(last):
             self._replace_last(make_chord(last, step))
         elif last.KIND == 'chord' and belongs_to_body(last, step):
             if step.KIND == 'group':
@@ -111,7 +119,16 @@ def _follow_group(group: Any, right: Any) -> Any:
         return make_chord(group, right) if isinstance(right['kwargs']['tasks'], LazyMembers) else group
     if right.KIND == 'chain' and not right['kwargs']['tasks']:
         return group
-    return make_chord(group, unroll_groups(right))
+    if not keeps_options(group):
+        return make_chord(group, unroll_groups(right, sent=False))
+    steps = Steps([group])
+    steps.add(right)
+    return steps.build(group.TYPES['chain'], group._app)
+
+
+def is_open(group: Any) -> bool:
+    """Whether only when it is sent one can say how `group` leads into what follows it."""
+    return is_single(group) or keeps_options(group)
 
 
 def fold_chain(operands: Sequence[Any], chain_class: Any) -> Any:
@@ -128,6 +145,8 @@ def fold_chain(operands: Sequence[Any], chain_class: Any) -> Any:
 
 def make_chord(header: Any, body: Any) -> Any:
     """The chord of a group and what follows it."""
+    if is_signature(body) and is_single(body):  # which would be a list, as a body
+        body = header.TYPES['chain'].of_steps([body], header._app, 0, False)
     return header.TYPES['chord'](header, body=body, app=header._app)
 
 
@@ -148,5 +167,5 @@ def extend_body(chord: Any, step: Any) -> Any:
 def belongs_to_body(chord: Any, step: Any) -> bool:
     """Whether `step`, following `chord`, goes into its body; else it stands beside the chord."""
     # Beside a chord whose body ends in a group, the step would run once for each member of that group.
-    return bool(step.KIND == 'task' or chord.body is None or ends_in_group(chord.body)
+    return bool(step.KIND == 'task' or is_single(step) or chord.body is None or ends_in_group(chord.body, sent=False)
                 or (step.KIND == 'group' and chord.body.KIND == 'chord'))

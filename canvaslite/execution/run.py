@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from itertools import starmap, zip_longest
 from typing import Any, get_args, get_type_hints
 
 from canvaslite import states
@@ -22,36 +21,17 @@ STATE_OF: Mapping[Kind | None, str | None] = {
 }
 
 
-class WithSignatures:
-    """A function called with signatures where it was given the dicts in which they travelled."""
-
-    __slots__ = ('app', 'function', 'names', 'typed')
-
-    def __init__(self, function: Callable[..., Any], names: list[str], typed: set[str], app: App) -> None:
-        self.function = function
-        self.names = names  #: of its parameters
-        self.typed = typed  #: those that are annotated as signatures
-        self.app = app
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*starmap(self._given, zip_longest(self.names[:len(args)], args)),
-                             **{name: self._given(name, value) for name, value in kwargs.items()})
-
-    def _given(self, name: str | None, value: Any) -> Any:
-        return maybe_signature(value, self.app) if name in self.typed and isinstance(value, dict) else value
-
-
-def with_signatures(function: Callable[..., Any], run: Callable[..., Any], app: App) -> Callable[..., Any]:
-    """`function`, which runs `run`, called with signatures for those parameters of `run` that are annotated so."""
+def signature_parameters(run: Callable[..., Any]) -> list[tuple[int, str]]:
+    """Place and name of the parameters of `run` that are annotated as signatures."""
     if not getattr(run, '__annotations__', None):
-        return function
+        return []
     try:
         hints = get_type_hints(run)
-        typed = {name for name, hint in hints.items() if any(
-            isinstance(kind, type) and issubclass(kind, Signature) for kind in (hint, *get_args(hint)))}
-        return WithSignatures(function, list(inspect.signature(run).parameters), typed, app) if typed else function
+        return [(place, name) for place, name in enumerate(inspect.signature(run).parameters) if any(
+            isinstance(kind, type) and issubclass(kind, Signature)
+            for kind in (hints.get(name), *get_args(hints.get(name))))]
     except Exception:  # annotations may be anything: what they mean is known to those who wrote them
-        return function
+        return []
 
 
 class PreparedTask:
@@ -60,7 +40,8 @@ class PreparedTask:
     Hooks that the task does not override are None, so that they cost nothing.
     """
 
-    __slots__ = ('after_return', 'app', 'before_start', 'calls_itself', 'function', 'name', 'on_success', 'task')
+    __slots__ = ('after_return', 'app', 'before_start', 'calls_itself', 'function', 'name', 'on_success', 'signatures',
+                 'task')
 
     def __init__(self, task: Any, app: App) -> None:
         self.task = task
@@ -68,7 +49,9 @@ class PreparedTask:
         self.name: str = task.name
         #: Whether the task overrides ``__call__``, which then has to be part of the run.
         self.calls_itself: bool = task.overrides('__call__')
-        self.function = with_signatures(task if self.calls_itself else task.run, task.run, app)
+        self.function: Callable[..., Any] = task if self.calls_itself else task.run
+        #: Parameters that are signatures, not the dicts in which these travel.
+        self.signatures = signature_parameters(task.run)
         self.before_start = self._hook('before_start')
         self.on_success = self._hook('on_success')
         self.after_return = self._hook('after_return')
@@ -120,6 +103,16 @@ class Run:
             self.kind = Kind.FAILURE
         self.error = exc
         self.einfo = None
+
+    def revive_signatures(self) -> None:
+        """Make signatures of the dicts in those arguments that the task wants as such."""
+        args, kwargs = list(self.args), dict(self.kwargs)
+        for place, name in self.prepared.signatures:
+            if place < len(args) and isinstance(args[place], dict):
+                args[place] = maybe_signature(args[place], self.prepared.app)
+            elif isinstance(kwargs.get(name), dict):
+                kwargs[name] = maybe_signature(kwargs[name], self.prepared.app)
+        self.args, self.kwargs = args, kwargs
 
     @property
     def result(self) -> Any:

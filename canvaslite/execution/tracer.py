@@ -92,6 +92,8 @@ def call(run: Run) -> None:
             user_code.running = True
             if prepared.before_start is not None:
                 prepared.before_start(run.id, run.args, run.kwargs)
+            if prepared.signatures:
+                run.revive_signatures()
             run.value = prepared.function(*run.args, **run.kwargs)
             run.kind = Kind.SUCCESS
         finally:

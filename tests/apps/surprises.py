@@ -6,9 +6,9 @@ from canvaslite import Celery, Signature, chain, group
 
 app = Celery('surprises', broker=os.environ['BROKER'], backend=os.environ['BACKEND'])
 app.conf.update(
-    task_default_queue='surprises',
+    task_default_queue=os.environ.get('QUEUE', 'surprises'),
+    canvas_strict=os.environ.get('STRICT') == '1',
     task_queue_max_priority=10,
-    task_allow_error_cb_on_chord_header=os.environ.get('HEADER') == '1',
 )
 
 

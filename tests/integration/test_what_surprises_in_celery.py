@@ -6,6 +6,7 @@ One worker with one process serves all tests of the module, so that what was sen
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 import time
@@ -36,27 +37,44 @@ def servers(
     }
 
 
+def client(env: dict[str, str]) -> ModuleType:
+    """The module of the tasks, whose app is this process's client."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        spec = importlib.util.spec_from_file_location('surprises', APPS / 'surprises.py')
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.app.conf.task_default_queue
+    return module
+
+
+def serve(env: dict[str, str], folder: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(
+        [sys.executable, '-m', 'canvaslite', '-A', 'surprises', 'worker', '-c', '1', '-l', 'INFO'],
+        env={'PYTHONPATH': str(APPS), **env}, cwd=folder)
+    worker.await_line(r'\bready\.$')
+    yield worker
+    worker.kill()
+
+
 @pytest.fixture(scope='module')
-def tasks(servers: dict[str, str]) -> Iterator[ModuleType]:
-    """The module of the tasks; its app is this process's client."""
-    os.environ.update(servers)
-    spec = importlib.util.spec_from_file_location('surprises', APPS / 'surprises.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in servers:
-        del os.environ[name]
+def tasks(servers: dict[str, str]) -> ModuleType:
+    return client(servers)
 
 
 @pytest.fixture(scope='module')
 def worker(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(
-        [sys.executable, '-m', 'canvaslite', '-A', 'surprises', 'worker', '-c', '1', '-l', 'INFO'],
-        env={'PYTHONPATH': str(APPS), **servers}, cwd=tmp_path_factory.mktemp('worker'))
-    worker.await_line(r'\bready\.$')
-    yield worker
-    worker.kill()
+    yield from serve(servers, tmp_path_factory.mktemp('worker'))
+
+
+@pytest.fixture(scope='module')
+def strict(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The tasks of an app whose canvases are strict, with a worker of its own."""
+    env = {**servers, 'STRICT': '1', 'QUEUE': 'strict'}
+    for _ in serve(env, tmp_path_factory.mktemp('strict')):
+        yield client(env)
 
 
 @pytest.fixture(autouse=True)
@@ -115,12 +133,19 @@ def test_a_generator_of_lines_ending_in_groups_gives_what_a_list_gives(tasks: Mo
     assert value_of(chord(list(lines()), tasks.collect.s())) == [[0, 0], [1, 1]]
 
 
-def test_a_group_of_one_stands_for_its_member_in_every_spelling(tasks: ModuleType) -> None:
+def groups_of_one(tasks: ModuleType) -> list[Any]:
     one, same = tasks.identity.si, tasks.identity.s
-    assert value_of(group([one(1)]) | same()) == 1
-    assert value_of(chain(group([one(1)]), same())) == 1
-    assert value_of(one(1) | group([same()]) | same()) == 1
-    assert value_of(chord([one(1)], same())) == [1]
+    return [group([one(1)]) | same(), chord([one(1)], same()), group([one(1)]), chain(group([one(1)]), same()),
+            one(1) | group([same()]) | same(), one(1) | group([same()]), chain(group([one(1)]))]
+
+
+def test_a_group_of_one_is_unrolled_where_celery_unrolls_it(tasks: ModuleType) -> None:
+    assert [value_of(canvas) for canvas in groups_of_one(tasks)] == [[1], [1], [1], 1, 1, 1, 1]
+
+
+def test_in_strict_canvases_a_group_of_one_is_a_list_everywhere(strict: ModuleType) -> None:
+    assert [value_of(canvas) for canvas in groups_of_one(strict)] == [[1]] * 7
+    assert [value_of(signature(json.loads(json.dumps(canvas)))) for canvas in groups_of_one(strict)] == [[1]] * 7
 
 
 def test_an_immutable_composite_gets_nothing_from_what_came_before(tasks: ModuleType) -> None:
@@ -183,6 +208,7 @@ def test_an_errback_that_fails_is_seen_in_the_log_and_the_others_run(
     worker.await_line(r'Errback .* could not be sent')
 
 
+@pytest.mark.filterwarnings('ignore:with task_allow_error_cb_on_chord_header')
 @pytest.mark.parametrize('style', ['note', 'note_failure'])
 @pytest.mark.parametrize(('shape', 'calls'), [
     ('task', 1), ('chain', 1), ('chain that ends in a group', 1), ('chain with a chord', 1), ('body', 1),
@@ -255,11 +281,90 @@ def test_a_retry_of_an_item_is_a_retry_of_its_job(tasks: ModuleType, spelling: s
         value_of(jobs[spelling](vain))
 
 
+SHAPES_THAT_FAIL = ['chain', 'chain that ends in a failing group', 'group', 'header', 'body that is a group',
+                    'chord in a header', 'group of chains', 'group given the errback']
+
+
+@pytest.mark.parametrize('shape', SHAPES_THAT_FAIL)
+def test_in_strict_canvases_an_errback_runs_once_with_all_failures(
+    strict: ModuleType, tmp_path: Path, shape: str
+) -> None:
+    notes = Notes(tmp_path / 'notes', strict)
+    fails, one, collect = strict.fail.si, strict.identity.si(1), strict.collect.s()
+    errback = strict.note_failure.s(path=notes.path)
+    canvas = {
+        'chain': chain(one, fails(), one), 'chain that ends in a failing group': chain(one, group(fails(1), fails(2))),
+        'group': group(fails(1), one, fails(2)), 'header': chord([fails(1), one, fails(2)], collect),
+        'body that is a group': chord([one], group(fails(1), fails(2))),
+        'chord in a header': chord([chord([fails(), one], collect), one], collect),
+        'group of chains': group(chain(one, fails(1)), chain(fails(2), one)), 'group given the errback': group(fails()),
+    }[shape].clone()
+    if shape.endswith('given the errback'):
+        canvas.apply_async(link_error=errback)
+    else:
+        canvas.link_error(errback)
+        canvas.apply_async()
+    [line] = notes.settled()
+    if shape in ('group', 'header', 'group of chains', 'chain that ends in a failing group'):
+        assert line.count('raised ValueError') == 2 and '(1,)' in line and '(2,)' in line
+
+
+# -- links of groups (row 33) ------------------------------------------------------------------------------------------
+
+def test_what_is_linked_to_a_group_follows_its_first_member(tasks: ModuleType, notes: Notes) -> None:
+    members = group(tasks.identity.si(1), tasks.identity.si(2))
+    members.link(tasks.note.si('linked', notes.path))
+    assert value_of(members) == [1, 2]
+    assert notes.settled() == ['note linked']
+    for link in ('link', 'link_error'):
+        with pytest.raises(TypeError):
+            members.apply_async(**{link: tasks.note.s(notes.path)})
+
+
+@pytest.mark.parametrize('position', ['alone', 'given', 'first', 'middle', 'last', 'header', 'body', 'from its dict'])
+def test_in_strict_canvases_what_is_linked_to_a_group_gets_its_list_once(
+    strict: ModuleType, tmp_path: Path, position: str
+) -> None:
+    notes = Notes(tmp_path / 'notes', strict)
+    collect, one = strict.collect.s(), strict.identity.si(0)
+    members = group(strict.identity.si(1), strict.identity.si(2))
+    link = strict.note.s(notes.path)
+    if position == 'given':
+        result = members.apply_async(link=link)
+    else:
+        members.link(link)
+        result = {
+            'alone': members, 'first': members | collect, 'middle': one | members | collect, 'last': one | members,
+            'header': chord(members, collect), 'body': chord([one], members),
+            'from its dict': signature(json.loads(json.dumps(one | members | collect))),
+        }[position].apply_async()
+    assert result.get(timeout=TIMEOUT) == [1, 2]
+    assert notes.settled() == ['note [1, 2]']
+
+
 # -- options (row 34) --------------------------------------------------------------------------------------------------
 
 def test_options_of_a_chain_are_those_of_its_first_task(tasks: ModuleType) -> None:
     result = chain(tasks.priority.si(), tasks.priority.si()).apply_async(priority=7)
     assert [result.parent.get(timeout=TIMEOUT), result.get(timeout=TIMEOUT)] == [7, 0]
+
+
+def test_in_strict_canvases_routing_options_hold_for_all_members_that_have_none(strict: ModuleType) -> None:
+    task, collect = strict.priority, strict.collect.s()
+    result = chain(task.si(), task.si().set(priority=3), task.si()).apply_async(priority=7)
+    assert [node.get(timeout=TIMEOUT) for node in (result.parent.parent, result.parent, result)] == [7, 3, 7]
+    assert value_of(group(task.si(), task.si(), group(task.si()).set(priority=2)).set(priority=5)) == [5, 5, 2]
+    assert value_of((task.si() | group(task.si(), task.si()) | collect).set(priority=4)) == [4, 4]
+    assert value_of((task.si() | task.si()).set(priority=6) | group(task.si(), task.si())) == [0, 0]
+    result = ((task.si() | task.si()).set(priority=6) | task.si()).apply_async()
+    assert [node.get(timeout=TIMEOUT) for node in (result.parent.parent, result.parent, result)] == [6, 6, 0]
+    assert chord([task.si(), task.si()], collect).apply_async(priority=8).get(timeout=TIMEOUT) == [8, 8]
+
+
+def test_in_strict_canvases_a_queue_of_its_own_is_not_mixed_with_one_from_above(strict: ModuleType) -> None:
+    canvas = chain(strict.identity.si(1), strict.identity.s().set(queue='strict'), strict.identity.s())
+    canvas = canvas.clone(exchange='strict', routing_key='strict')
+    assert value_of(canvas) == 1
 
 
 # -- replacing (row 41) ------------------------------------------------------------------------------------------------

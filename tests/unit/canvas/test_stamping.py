@@ -46,7 +46,7 @@ def test_every_canvas_returns_itself_and_stamps_all_tasks(s: S) -> None:
         assert canvas.stamp(customer=7) is canvas
         assert [task.options['customer'] for task in canvas.tasks] == [7, 7]
     joined = chord([s('a'), s('b')], s('c')).stamp(customer=7)
-    assert [task.options['customer'] for task in (*joined.tasks.tasks, joined.body)] == [7, 7, 7]
+    assert [task.options['customer'] for task in (*joined.tasks, joined.body)] == [7, 7, 7]
 
 
 def test_a_visitor_says_what_each_part_gets(s: S) -> None:

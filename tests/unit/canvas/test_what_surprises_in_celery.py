@@ -35,6 +35,7 @@ def calls_made(function: Callable[[], Any]) -> int:
 
 # -- the caller's signatures stay as they are (row 47) -----------------------------------------------------------------
 
+@pytest.mark.filterwarnings('ignore:with task_allow_error_cb_on_chord_header')
 @pytest.mark.parametrize('change', [
     lambda sig, other: sig.link(other), lambda sig, other: sig.link_error(other),
     lambda sig, other: sig.set_immutable(True), lambda sig, other: sig.stamp(tag='x'),
@@ -88,7 +89,7 @@ def test_stamping_returns_what_was_stamped_and_stamps_bodies_too(app: Celery, s:
                 task.starmap([(1, 2)]), chunks(task.s(), [(1, 2)], 1)):
         assert sig.stamp(tag='x') is sig
     joined = chord([s('a')], chain(s('b'), s('c'))).stamp(tag='x')
-    parts = [*joined.tasks.tasks, *joined.body.tasks]
+    parts = [*joined.tasks, *joined.body.tasks]
     assert [part.options['tag'] for part in parts] == ['x'] * 3
 
 
@@ -178,3 +179,37 @@ def test_the_stored_form_of_a_short_chain_is_celerys(app: Celery) -> None:
     result = app.AsyncResult('2', parent=app.AsyncResult('1'))
     assert result.as_tuple() == (('2', (('1', None), None)), None)
     assert sys.getrecursionlimit() < 10_000
+
+
+# -- strict canvases ---------------------------------------------------------------------------------------------------
+
+def test_a_canvas_made_before_the_app_is_configured_means_what_the_configuration_says() -> None:
+    values = []
+    for strict in (False, True):
+        app = Celery('late', broker='memory://', backend='cache+memory://', set_as_current=False)
+        app.task(name='same')(lambda x: x)
+        same = signature('same', app=app)
+        one, two = (signature('same', (number,), immutable=True, app=app) for number in (1, 2))
+        canvases = [chain(group([one], app=app), same), one | group([same], app=app) | same,
+                    chord([one, two], same) | group([same], app=app)]
+        assert not app.configured
+        app.config_from_object({'canvas_strict': strict, 'task_always_eager': True})
+        values.append([canvas.apply_async().get() for canvas in canvases])
+        app.close()
+    assert values == [[1, 1, [1, 2]], [[1], [1], [[1, 2]]]]
+
+
+def test_composing_canvases_does_not_read_the_configuration() -> None:
+    def read(*args: Any) -> Any:
+        raise AssertionError('read too early')
+
+    app = Celery('unread', broker='memory://', backend='cache+memory://', set_as_current=False)
+    app.on_configure.connect(read)
+    one, same = signature('one', app=app), signature('same', app=app)
+    members = group(one, same, app=app)
+    members.link(same)
+    members.link_error(same)
+    chain(group([one], app=app), same) | (one | members | same).set(priority=3) | group([same]) | members
+    chord(members, same) | same
+    assert not app.configured
+    app.close()
