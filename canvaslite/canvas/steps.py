@@ -63,7 +63,7 @@ class Steps:
         elif last.KIND == 'group' and not is_open(last):
             self._replace_last(make_chord(last, step))
         elif last.KIND == 'chord' and belongs_to_body(last, step):
-            if step.KIND == 'group':
+            if step.KIND == 'group' and not is_single(step):
                 self._leave_bare_chord()
             self._replace_last(extend_body(last, step))
         else:
