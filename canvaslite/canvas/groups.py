@@ -73,8 +73,9 @@ class group(Canvas):
         if not self._disposable and self.app.conf.canvas_strict:
             copy, options = strict_copy(self, options)
             copy.id = options.pop('task_id', None) or self.id
-            copy.extend_list_option('link', link)
-            copy.extend_list_option('link_error', link_error)
+            for name, linked in (('link', link), ('link_error', link_error)):
+                if linked is not None:
+                    copy.extend_list_option(name, linked)
             whole = joined(copy)
             result = whole.apply_async(args, kwargs, producer=producer, add_to_parent=add_to_parent, **options)
             return result if whole is copy else result.parent

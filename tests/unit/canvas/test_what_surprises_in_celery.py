@@ -199,6 +199,32 @@ def test_a_canvas_made_before_the_app_is_configured_means_what_the_configuration
     assert values == [[1, 1, [1, 2]], [[1], [1], [[1, 2]]]]
 
 
+@pytest.mark.parametrize('strict', [False, True])
+def test_links_and_options_of_a_member_are_its_own_in_any_canvas(
+    app: Celery, s: S, queue: Any, strict: bool
+) -> None:
+    app.conf.canvas_strict = strict
+    calls = []
+    app.task(name='linked', shared=False)(lambda value, *, name: calls.append((name, value[0])))
+    app.task(name='failed', shared=False)(lambda request, exc, traceback, *, name: calls.append((name, 'failed')))
+
+    def member(name: str) -> Any:
+        sig = s(name, immutable=True)
+        sig.link(signature('linked', kwargs={'name': name}, app=app))
+        return sig
+
+    failing = signature('fail', app=app, immutable=True)
+    failing.link_error(signature('failed', kwargs={'name': 'e'}, app=app))
+    for canvas, names in (
+        (group(member('a'), member('b'), failing), 'abe'), (chain(member('a'), member('b'), failing), 'abe'),
+        (chord([member('a'), failing], s('body')), 'ae'), (s('x') | group(member('a'), failing), 'ae'),
+    ):
+        calls.clear()
+        canvas.apply_async(priority=1)
+        queue.run()
+        assert sorted(calls) == [(name, 'failed' if name == 'e' else name) for name in names]
+
+
 def test_composing_canvases_does_not_read_the_configuration() -> None:
     def read(*args: Any) -> Any:
         raise AssertionError('read too early')
