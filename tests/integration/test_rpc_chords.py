@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,9 +14,13 @@ from typing import Any
 import pytest
 
 from canvaslite import chain, chord, group
+from canvaslite.context import Context
 from canvaslite.exceptions import ChordError
+from canvaslite.transport.amqp import Connection
 
 TIMEOUT = 60
+
+fork = multiprocessing.get_context('fork')
 
 
 @pytest.fixture
@@ -140,3 +148,50 @@ def test_parts_survive_a_restart_of_the_broker(
 
     worker.await_line(r'note\[.*succeeded', timeout=TIMEOUT)
     assert path.read_text() == '15\n'
+
+
+@pytest.mark.parametrize('fate', ['dies', 'loses its connection'])
+def test_whichever_write_is_the_last_of_a_process_there_is_one_body(fate: str, project: ModuleType) -> None:
+    app, send_frames, writes = project.app, Connection.send_frames, 0
+    queue = app.amqp.queues['proj']
+
+    def return_part(chord_id: str, place: int, body: Any) -> None:
+        app.backend.on_chord_part_return(
+            Context(id=f'{chord_id}:{place}', group=chord_id, group_index=place, chord=body), 'SUCCESS', place)
+
+    def return_the_last(last_write: int, *part: Any) -> None:
+        written = 0
+
+        def write(connection: Any, data: bytes) -> None:
+            nonlocal written
+            send_frames(connection, data)
+            written += 1
+            if written == last_write and fate == 'dies':
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif written == last_write:
+                connection.break_off()
+
+        Connection.send_frames = write
+        return_part(*part)
+        os._exit(0 if written < last_write else 1)
+
+    came_through = False
+    while not came_through:
+        writes += 1
+        chord_id, body = str(uuid.uuid4()), dict(project.collect.s().set(task_id=str(uuid.uuid4())), chord_size=2)
+        app.backend.apply_chord((chord_id, [app.AsyncResult(f'{chord_id}:{place}') for place in (0, 1)]), body)
+        return_part(chord_id, 0, body)
+        child = fork.Process(target=return_the_last, args=(writes, chord_id, 1, body))
+        child.start()
+        child.join(TIMEOUT)
+        came_through = child.exitcode == 0
+        bodies: list[Any] = []
+        with app.connection_for_read() as connection:
+            while not bodies:
+                if not came_through:
+                    return_part(chord_id, 1, body)  # as it does when its message comes again
+                queue(connection.default_channel).declare()
+                while (message := queue(connection.default_channel).get(no_ack=True)) is not None:
+                    bodies.append((message.headers['id'], message.decode()[0]))
+        assert bodies == [(body['options']['task_id'], [[0, 1]])], f'after {writes} writes'
+    assert writes > 10
