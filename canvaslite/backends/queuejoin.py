@@ -158,11 +158,11 @@ class QueueJoin(ChordJoin):
 
     def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str],
              shape: Any = None) -> None:
-        self._talk(self._open, group_id, [HEAD, size, shape])
+        def begin(link: Link, queue: str) -> None:
+            link.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=self.arguments)
+            link.add(queue, [HEAD, size, shape])
 
-    def _open(self, link: Link, queue: str, head: Sequence[Any]) -> None:
-        link.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=self.arguments)
-        link.add(queue, head)
+        self._talk(begin, group_id)
 
     def set_size(self, group_id: str, size: int) -> None:
         self._talk(Link.add, group_id, [SIZE, size])
@@ -194,9 +194,7 @@ class QueueJoin(ChordJoin):
             held.read()
         except (AccessRefused, NotFound) as exc:
             held.channel.close()
-            if isinstance(exc, NotFound):
-                return Report(chords.DONE)
-            if 'exclusive' not in str(exc):
+            if isinstance(exc, AccessRefused) and 'exclusive' not in str(exc):
                 raise  # nobody uses it, but it is not allowed
             return Report(chords.BUSY)
         missing = held.size + held.more - len(held.parts)

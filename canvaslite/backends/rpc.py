@@ -30,9 +30,8 @@ __all__ = ('RPCBackend',)
 
 logger = logging.getLogger('celery.backends.rpc')
 
-NO_CHORDS = ('The "rpc" result backend supports chords only on RabbitMQ (amqp://)! A group chained with a task is a '
-             'chord too, because it must wait for the group. Result backends that support chords on every broker: '
-             'redis, db+sqlite, db+postgresql, file')
+NO_CHORDS = ('The "rpc" result backend supports chords (of which a group chained with a task is one) only on RabbitMQ: '
+             'use amqp://, or as result_backend redis, db+sqlite, db+postgresql or file')
 
 #: Results that nobody has asked for yet are kept, the newest of them.
 RESULTS_KEPT = 16384

@@ -388,5 +388,5 @@ def test_nothing_of_a_chord_is_left_at_the_broker(app, request_of):
 
 @on(('rpc',), broker_url='memory://')
 def test_rpc_refuses_chords_where_the_broker_is_not_rabbitmq(app):
-    with pytest.raises(NotImplementedError, match='chords only on RabbitMQ'):
+    with pytest.raises(NotImplementedError, match='only on RabbitMQ'):
         Chord(app, 1).open()
