@@ -54,6 +54,8 @@ class Link:
         self.connection.ensure_connection(max_retries=3, interval_start=0, interval_step=0.2)
         self.channel = self.connection.channel()
         self.channel.confirm_select()
+        #: The connection as it is now: kombu's would quietly make another when this one is lost.
+        self.amqp = self.channel.connection
 
     def add(self, queue: str, said: Sequence[Any], result: Any = b'') -> None:
         """Add a message to a queue; it is kept when this returns."""
@@ -68,7 +70,7 @@ class Holding:
 
     def __init__(self, link: Link, queue: str) -> None:
         self.link, self.queue, self.token = link, queue, uuid()
-        self.channel = link.connection.channel()
+        self.channel = link.amqp.channel()
         self.has_head = self.ended = False
         self.size, self.more, self.shape = inf, 0, None
         #: State and encoded result of each slot.
@@ -83,7 +85,7 @@ class Holding:
         # Whatever is there by now comes before this message.
         self.channel.publish_raw('', self.queue, _TRANSIENT, json.dumps([END, self.token]).encode())
         while not self.ended:
-            self.link.connection.drain_events()
+            self.link.amqp.drain_events()
 
     def _lose_queue(self, tag: str) -> None:
         self.has_head, self.ended = False, True

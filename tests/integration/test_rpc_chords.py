@@ -176,22 +176,24 @@ def test_whichever_write_is_the_last_of_a_process_there_is_one_body(fate: str, p
         os._exit(0 if written < last_write else 1)
 
     came_through = False
-    while not came_through:
-        writes += 1
-        chord_id, body = str(uuid.uuid4()), dict(project.collect.s().set(task_id=str(uuid.uuid4())), chord_size=2)
-        app.backend.apply_chord((chord_id, [app.AsyncResult(f'{chord_id}:{place}') for place in (0, 1)]), body)
-        return_part(chord_id, 0, body)
-        child = fork.Process(target=return_the_last, args=(writes, chord_id, 1, body))
-        child.start()
-        child.join(TIMEOUT)
-        came_through = child.exitcode == 0
-        bodies: list[Any] = []
-        with app.connection_for_read() as connection:
+    with app.connection_for_read() as connection:
+        bound = queue(connection.default_channel)
+        bound.declare()
+        while not came_through:
+            writes += 1
+            chord_id, body = str(uuid.uuid4()), dict(project.collect.s().set(task_id=str(uuid.uuid4())), chord_size=2)
+            app.backend.apply_chord((chord_id, [app.AsyncResult(f'{chord_id}:{place}') for place in (0, 1)]), body)
+            return_part(chord_id, 0, body)
+            child = fork.Process(target=return_the_last, args=(writes, chord_id, 1, body))
+            child.start()
+            child.join(TIMEOUT)
+            assert child.exitcode is not None, f'it does not end after {writes} writes'
+            came_through = child.exitcode == 0
+            bodies: list[Any] = []
             while not bodies:
                 if not came_through:
                     return_part(chord_id, 1, body)  # as it does when its message comes again
-                queue(connection.default_channel).declare()
-                while (message := queue(connection.default_channel).get(no_ack=True)) is not None:
+                while (message := bound.get(no_ack=True)) is not None:
                     bodies.append((message.headers['id'], message.decode()[0]))
-        assert bodies == [(body['options']['task_id'], [[0, 1]])], f'after {writes} writes'
+            assert bodies == [(body['options']['task_id'], [[0, 1]])], f'after {writes} writes'
     assert writes > 10
