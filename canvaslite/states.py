@@ -19,3 +19,9 @@ PROPAGATE_STATES = frozenset({FAILURE, REVOKED})
 EXCEPTION_STATES = PROPAGATE_STATES | {RETRY}
 UNREADY_STATES = frozenset({PENDING, RECEIVED, STARTED, REJECTED, RETRY})
 ALL_STATES = READY_STATES | (UNREADY_STATES - {REJECTED})
+
+
+def is_final(stored: str, state: str) -> bool:
+    """Whether `stored` must not be replaced by `state`: a success by a copy of the task that runs late, any end by the
+    record of a run that was retried, which may come after the end of the retry."""
+    return stored == SUCCESS or (state == RETRY and stored in READY_STATES)

@@ -95,8 +95,7 @@ class BaseKeyValueStoreBackend(Backend):
                       request: Any = None, **kwargs: Any) -> Any:
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta['task_id'] = bytes_to_str(task_id)
-        # A success is final: a copy of the task that runs late must not replace it.
-        if self._get_task_meta_for(task_id)['status'] == states.SUCCESS:
+        if states.is_final(self._get_task_meta_for(task_id)['status'], state):
             return result
         try:
             self._set_with_state(self.get_key_for_task(task_id), self.encode(meta), state)

@@ -96,6 +96,18 @@ def test_a_success_is_final(app, make_app, sent):
 
 
 @on(KEEPING)
+@pytest.mark.parametrize('end', [states.SUCCESS, states.FAILURE, states.REVOKED])
+def test_a_run_that_was_retried_is_recorded_no_later_than_the_end_of_the_retry(app, make_app, sent, end):
+    task_id = sent()
+
+    app.backend.store_result(task_id, 'the end' if end == states.SUCCESS else ValueError('the end'), end)
+    app.backend.mark_as_retry(task_id, ValueError('again'), 'traceback')
+
+    result = make_app().AsyncResult(task_id)
+    assert (result.state, str(result.result)) == (end, 'the end')
+
+
+@on(KEEPING)
 def test_a_success_takes_the_place_of_a_failure(app, make_app, sent):
     task_id = sent()
 

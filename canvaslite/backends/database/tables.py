@@ -157,17 +157,26 @@ class Statements:
 
 
 def upsert(dialect: str, table: sa.Table, columns: Iterable[str], final: str | None = None) -> Any:
-    """Insert a row with `columns`, whose first is a unique key, or update that row, unless `final` says it succeeded.
+    """Insert a row with `columns`, whose first is a unique key, or update that row, unless its state, in the column
+    `final`, is final for the new one (`states.is_final`).
     """
     key, *changed = columns
-    may_change = sa.true() if final is None else sa.or_(table.c[final].is_(None), table.c[final] != states.SUCCESS)
     # Inline: nobody wants the new row's number, and a row that stays as it is has none to return.
     if dialect in ('mysql', 'mariadb'):
         duplicate = mysql.insert(table).inline()
+        may_change = _may_change(table, duplicate.inserted, final)
         # MySQL assigns from left to right, and later assignments see the new values: what is asked about comes last.
         changed.sort(key=lambda name: name == final)
         return duplicate.on_duplicate_key_update([
             (name, sa.case((may_change, duplicate.inserted[name]), else_=table.c[name])) for name in changed])
     insert: Any = (postgresql if dialect == 'postgresql' else sqlite).insert(table).inline()
-    return insert.on_conflict_do_update(
-        index_elements=[key], set_={name: insert.excluded[name] for name in changed}, where=may_change)
+    return insert.on_conflict_do_update(index_elements=[key], set_={name: insert.excluded[name] for name in changed},
+                                        where=_may_change(table, insert.excluded, final))
+
+
+def _may_change(table: sa.Table, new: Any, final: str | None) -> Any:
+    if final is None:
+        return sa.true()
+    stored, retried = table.c[final], new[final] == states.RETRY
+    return sa.or_(stored.is_(None), sa.and_(stored != states.SUCCESS,
+                                            sa.or_(~retried, stored.not_in(states.READY_STATES))))

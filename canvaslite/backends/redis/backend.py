@@ -23,6 +23,7 @@ from canvaslite.exceptions import BackendError, BackendStoreError
 
 #: What a stored success begins with, in JSON: it tells the server not to overwrite it. Celery writes it alike.
 _JSON_SUCCESS = b'{"status": "SUCCESS"'
+_JSON_ENDED = b'{"status": "[SFR][UAE][CIV]'  # SUCCESS, FAILURE or REVOKED, and no other
 
 
 class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
@@ -188,10 +189,10 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         stored = self._stored_form(ensure_bytes(value), self.expires if expires is None else expires, b'')
         self.run_script(scripts.STORE, (ensure_bytes(key),), stored)
 
-    def _stored_form(self, value: bytes, expires: float | None, success_mark: bytes) -> tuple[bytes, bytes, bytes]:
+    def _stored_form(self, value: bytes, expires: float | None, final_mark: bytes) -> tuple[bytes, bytes, bytes]:
         if len(value) > self.max_value_size:
             raise BackendStoreError('value too large for Redis backend')
-        return value, b'%d' % (expires or 0), success_mark
+        return value, b'%d' % (expires or 0), final_mark
 
     def delete(self, key: Any) -> Any:
         """Remove `key`."""
@@ -208,13 +209,14 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def _form_of_result(self, task_id: str, result: Any, state: str, traceback: str | None,
                         request: Any) -> tuple[bytes, bytes, bytes] | None:
-        """What the scripts want for keeping a result; None if it must not replace a success."""
-        if not self._success_mark and self._get_task_meta_for(task_id)['status'] == states.SUCCESS:
+        """What the scripts want for keeping a result; None if it must not replace what is there."""
+        if not self._success_mark and states.is_final(self._get_task_meta_for(task_id)['status'], state):
             return None
         meta = self._get_result_meta(result, state, traceback, request)
         meta['task_id'] = bytes_to_str(task_id)
         expires = self.failure_expires if state == states.FAILURE else self.expires
-        return self._stored_form(self.encode_bytes(meta), expires, self._success_mark)
+        mark = _JSON_ENDED if self._success_mark and state == states.RETRY else self._success_mark
+        return self._stored_form(self.encode_bytes(meta), expires, mark)
 
     def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                        store: bool) -> None:

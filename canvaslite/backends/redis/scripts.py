@@ -17,11 +17,11 @@ class Script:
         self.digest = sha1(self.text).hexdigest().encode()
 
 
-#: Keep a result and tell who waits for it, unless a success is there already.
-#: KEYS: meta. ARGV: payload, seconds to keep it (0: for ever), how the payload of a success begins ('': not known).
+#: Keep a result and tell who waits for it, unless one is there already that is final.
+#: KEYS: meta. ARGV: payload, seconds to keep it (0: for ever), pattern with which such a one begins ('': not known).
 _KEEP = """
-local function keep(key, payload, ttl, success)
-    if success ~= '' and redis.call('GETRANGE', key, 0, #success - 1) == success then return 0 end
+local function keep(key, payload, ttl, final)
+    if final ~= '' and string.find(redis.call('GETRANGE', key, 0, 24), final) == 1 then return 0 end
     if tonumber(ttl) > 0 then
         redis.call('SETEX', key, ttl, payload)
     else
@@ -38,7 +38,7 @@ return keep(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
 
 #: Count a part, after keeping its result if there is a seventh key; claim the chord if it is complete.
 #: KEYS: .j .t .s .d .c group [meta]. ARGV: slot, part, '1' if ordered, score, seconds to keep the chord and the group,
-#: milliseconds of the lease, token [, payload, ttl, success].
+#: milliseconds of the lease, token [, payload, ttl, final].
 #: Returns status (0 recorded, 1 claimed, 2 busy, 3 done) and, when claimed, the number of parts, the parts, the slots
 #: if some parts look alike, and the saved group.
 PART = Script(_KEEP + """
