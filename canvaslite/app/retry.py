@@ -65,11 +65,7 @@ def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str |
                options: Mapping[str, Any]) -> Any:
     """A signature that runs again what `request` runs, at the place it came from; `args` and `kwargs` if not None."""
     ignored = request.__dict__.get('ignore_result')
-    merged = {**request.as_execution_options(), 'ignore_result': task.ignore_result if ignored is None else ignored,
-              **options}
-    window = (request.headers or {}).get(WINDOW_HEADER)
-    if window:
-        merged['headers'] = {**(merged['headers'] or {}), WINDOW_HEADER: window}
+    merged = {**request.as_execution_options(), 'ignore_result': task.ignore_result if ignored is None else ignored}
     delivery_info = request.delivery_info or {}
     if delivery_info.get('priority') is not None:
         merged['priority'] = delivery_info['priority']
@@ -79,6 +75,10 @@ def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str |
         merged['queue'] = delivery_info['routing_key']  # the default exchange: the key is the queue's name
     else:
         merged.update((name, delivery_info[name]) for name in ('exchange', 'routing_key') if delivery_info.get(name))
+    merged.update(options)
+    window = (request.headers or {}).get(WINDOW_HEADER)
+    if window:
+        merged['headers'] = {**(merged['headers'] or {}), WINDOW_HEADER: window}
     return task.signature(request.args if args is None else args, request.kwargs if kwargs is None else kwargs,
                           merged)
 

@@ -54,7 +54,7 @@ class _chord(Canvas):
         """The chord that `d` describes."""
         d = cls.revive_parts(d, app)
         parts = d['kwargs']
-        chord = cls(parts.pop('header', None), parts.pop('body', None), kwargs=parts, app=app,
+        chord = cls(parts.pop('header', ()), parts.pop('body', None), kwargs=parts, app=app,
                     options=d['options'], args=d.get('args'), immutable=bool(d.get('immutable')))
         chord.update((key, d[key]) for key in d if key not in chord)
         return chord
@@ -251,7 +251,7 @@ def _as_header(header: Any, app: Any) -> Any:
         return header.tasks if header.KIND in ('group', 'chain') else [header]
     if isinstance(header, (list, tuple)):
         return [signature(member, app=app) for member in header]
-    return LazyMembers(signature(member, app=app) for member in header or ())
+    return LazyMembers(signature(member, app=app) for member in header)
 
 
 def _add_options(body: Any, options: dict[str, Any]) -> None:

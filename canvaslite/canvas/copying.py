@@ -35,7 +35,10 @@ class Copying:
             copy._app = sig._app
         if sig._type is not None:
             copy._type = sig._type
-        return self.fill(sig, copy)
+        self.fill(sig, copy)
+        if not sig.PARTS:
+            copy['args'] = tuple(sig.get('args') or ())  # a list, where it came as JSON
+        return copy
 
     def fill(self, sig: Any, copy: Any) -> Any:
         """Copy the entries of `sig` to `copy`; returns it."""

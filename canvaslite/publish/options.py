@@ -52,10 +52,13 @@ def listed(value: Any) -> Any:
 
 
 def eta_text(app: Any, countdown: float | None, eta: datetime | str | None, now: datetime | None = None) -> str | None:
-    """When the task may run, ISO 8601; a countdown wins over `eta`. Raises ValueError where that is out of range."""
+    """When the task may run, ISO 8601; a countdown wins over `eta`.
+
+    Raises ValueError where that is out of range, AttributeError for an eta that is no time.
+    """
     if countdown:
         return _moment_after(app, countdown, 'countdown', now).isoformat()
-    return eta.isoformat() if isinstance(eta, datetime) else eta or None
+    return eta.isoformat() if eta and not isinstance(eta, str) else str(eta) if eta else None
 
 
 def expires_text(app: Any, expires: float | datetime | str | None, now: datetime | None = None) -> str | None:

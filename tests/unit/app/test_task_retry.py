@@ -77,6 +77,13 @@ def test_a_retry_goes_to_the_queue_it_came_from(task: Any, sent: Any) -> None:
     assert sent('another').properties['priority'] == 5
 
 
+def test_a_retry_can_change_its_priority(task: Any, sent: Any) -> None:
+    within_a_run(task, delivery_info={'exchange': '', 'routing_key': 'another', 'priority': 5})
+    with pytest.raises(Retry):
+        task.retry(countdown=0, priority=7)
+    assert sent('another').properties['priority'] == 7
+
+
 def test_a_retry_can_change_arguments_and_options(task: Any, sent: Any) -> None:
     within_a_run(task, 1)
     with pytest.raises(Retry):

@@ -74,6 +74,11 @@ def test_a_generator_is_not_touched_before_its_members_are_needed(app: Celery, s
     assert taken == ['a', 'b']
 
 
+def test_a_chord_without_a_header_is_refused(s: S) -> None:
+    with pytest.raises(TypeError):
+        chord(None, s('body'))
+
+
 # --- values ------------------------------------------------------------------------------------------------------
 
 A, B, C = ['a'], ['b'], ['c']

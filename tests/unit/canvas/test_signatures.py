@@ -55,6 +55,12 @@ def test_a_copy_shares_arguments_but_nothing_that_canvases_change(app: Celery) -
     assert 'priority' not in sig.options
 
 
+def test_a_copy_has_a_tuple_of_arguments_where_json_gave_a_list(app: Celery) -> None:
+    sig = maybe_signature(json.loads(json.dumps(app.tasks['add'].si(1, 2))), app=app)
+
+    assert sig.clone().args == (1, 2)
+
+
 def test_what_is_linked_twice_is_linked_once(app: Celery) -> None:
     sig = app.tasks['add'].s(1)
     sig.link(app.tasks['add'].s(2))

@@ -111,6 +111,13 @@ def test_arguments_that_are_none_are_refused(app: Celery, args: Any, kwargs: Any
         app.publisher.publish('t', args, kwargs)
 
 
+@pytest.mark.parametrize('eta', [5, 1.5, object()])
+def test_an_eta_that_is_no_time_is_refused(app: Celery, read: Callable[[], list[Any]], eta: Any) -> None:
+    with pytest.raises(AttributeError):
+        app.publisher.publish('task', options={'eta': eta})
+    assert read() == []
+
+
 def test_a_countdown_out_of_range_is_refused(app: Celery) -> None:
     with pytest.raises(ValueError, match='countdown is out of range'):
         app.publisher.publish('t', (), {}, {'countdown': -2147483649})
