@@ -286,10 +286,12 @@ class AsyncResult(ResultBase):
 
     def _lineage(self) -> list[Any]:
         """The first result of the run, and those that lead from it to this one, as far as they or the store know."""
-        line = [self, *self.ancestors()]
-        while line[-1].results is None and (parent_id := line[-1]._get_task_meta().get('parent_id')):
-            line.append(self.app.AsyncResult(parent_id))
-        return line[::-1]
+        # By id: a task that was retried, or replaced by a canvas, comes of itself.
+        line = {node.id: node for node in (self, *self.ancestors())}
+        node = next(reversed(line.values()))
+        while node.results is None and (parent_id := node._get_task_meta().get('parent_id')) and parent_id not in line:
+            node = line[parent_id] = self.app.AsyncResult(parent_id)
+        return list(reversed(line.values()))
 
     def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
         """``(result, value)`` of all that `iterdeps` finds, waiting for each; `kwargs` go to `get`."""

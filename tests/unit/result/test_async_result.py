@@ -194,3 +194,11 @@ def test_an_eager_result_is_ready_and_raises_its_error(app):
     seen = []
     failed.then(seen.append)
     assert seen == [failed]
+
+
+@pytest.mark.parametrize('parents', [{'retried': 'retried'}, {'first': 'replaced', 'replaced': 'first'}])
+def test_a_task_that_comes_of_itself_is_walked_once(app, parents):
+    for task_id, parent_id in parents.items():
+        app.backend.store_result(task_id, 1, states.SUCCESS, request=Context(id=task_id, parent_id=parent_id))
+    result = app.AsyncResult(max(parents))
+    assert {node.id for _, node in result.iterdeps()} == {*parents}
