@@ -290,7 +290,10 @@ class AsyncResult(ResultBase):
         line = {node.id: node for node in (self, *self.ancestors())}
         node = next(reversed(line.values()))
         while node.results is None and (parent_id := node._get_task_meta().get('parent_id')) and parent_id not in line:
-            node = line[parent_id] = self.app.AsyncResult(parent_id)
+            node = self.app.AsyncResult(parent_id)
+            if node.state == states.PENDING:
+                break  # nothing is kept of it: it ignores its result, say, or that has expired
+            line[parent_id] = node
         return list(reversed(line.values()))
 
     def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:

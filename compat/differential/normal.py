@@ -26,7 +26,6 @@ WORDS = (
     (re.compile(r'(?<=Retry in )[-0-9.]+s'), 'SECONDS'),
 )
 #: A message's way: what is told before a task runs somewhere, and what while it does, comes from different processes.
-ANCESTRY = ('root_id', 'parent_id')
 PUBLISHING = ('before_task_publish', 'after_task_publish')
 
 
@@ -39,6 +38,8 @@ class Names:
         self.calls: dict[str, dict[str, int]] = {}
         #: Members of chords' headers, of which any may be the last, that is the parent of the body.
         self.one_of: dict[str, str] = {}
+        #: Roots of those, of which the root of the body is one.
+        self.roots: dict[str, str] = {}
 
     def add(self, id: Any, name: str, place: int | None = None) -> None:
         """Note what an id is the id of, unless that is known."""
@@ -66,10 +67,15 @@ class Names:
         if isinstance(value, list):
             return [self.apply(member) for member in value]
         if isinstance(value, dict):
-            return {self.replace(key): self.apply(self.one_of.get(member, member)
-                                                  if key in ANCESTRY and isinstance(member, str) else member)
-                    for key, member in value.items()}
+            return {self.replace(key): self.apply(self._ancestor(key, member)) for key, member in value.items()}
         return value
+
+    def _ancestor(self, key: str, id: Any) -> Any:
+        """What stands for a parent or root that is left to chance; anything else as it is."""
+        if key not in ('parent_id', 'root_id') or not isinstance(id, str):
+            return id
+        left_to_chance = self.roots if key == 'root_id' else self.one_of
+        return left_to_chance.get(id) or self.one_of.get(id, id)
 
 
 def name_ids(record: Record) -> Names:
@@ -105,7 +111,7 @@ def name_ids(record: Record) -> Names:
         roots.setdefault(headers['group'], set()).add(headers['root_id'])
     for different in roots.values():
         if len(different) > 1:
-            names.one_of.update(dict.fromkeys(different, 'the root of one of a header'))
+            names.roots.update(dict.fromkeys(different, 'the root of one of a header'))
     for tree in trees(record['results']):
         name_tree(names, tree)
     names.give()

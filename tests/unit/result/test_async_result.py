@@ -202,3 +202,8 @@ def test_a_task_that_comes_of_itself_is_walked_once(app, parents):
         app.backend.store_result(task_id, 1, states.SUCCESS, request=Context(id=task_id, parent_id=parent_id))
     result = app.AsyncResult(max(parents))
     assert {node.id for _, node in result.iterdeps()} == {*parents}
+
+
+def test_a_run_is_walked_from_the_first_task_that_the_store_knows(app):
+    app.backend.store_result('child', 1, states.SUCCESS, request=Context(id='child', parent_id='ignores its result'))
+    assert [node.id for _, node in app.AsyncResult('child').iterdeps()] == ['child']
