@@ -217,8 +217,11 @@ def signals_by_task(signals: Iterable[Record]) -> dict[str, Any]:
     """The signals of each task in order: those of publishing, and those of running, which other processes tell."""
     found: dict[str, Any] = {}
     for told in signals:
-        kind = f'publishing by the {told["where"]}' if told['name'] in PUBLISHING else (
-            'received' if told['retries'] is None else f'run {told["retries"]}')
+        if told['name'] in PUBLISHING:
+            headers = told['values']['headers']
+            kind = f'publishing {headers["retries"] + headers["replaced_task_nesting"]} by the {told["where"]}'
+        else:
+            kind = 'received' if told['retries'] is None else f'run {told["retries"]}'
         found.setdefault(str(told['id']), {}).setdefault(kind, []).append({
             'name': f'{told["name"]}({", ".join(told["keywords"])})', 'in': told['where'], 'sender': told['sender'],
             'values': told['values']})

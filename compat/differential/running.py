@@ -29,14 +29,14 @@ class Servers(NamedTuple):
 class Side:
     """One package with its worker, performing all scenarios."""
 
-    def __init__(self, package: str, servers: Servers, folder: Path, hearing: bool) -> None:
-        self.name = f'{package} with its signals of publishing heard' if hearing else package
+    def __init__(self, package: str, servers: Servers, folder: Path) -> None:
+        self.name = package
         self.folder = folder
         self.env = {
             'CANVAS_PACKAGE': package, 'BROKER': servers.broker, 'BACKEND': servers.backend, 'SPY': servers.spy,
-            'PYTHONPATH': str(ROOT), 'HEARING': '1' if hearing else '0', 'C_FORCE_ROOT': '1',
+            'PYTHONPATH': str(ROOT), 'C_FORCE_ROOT': '1',
         }
-        self.output = folder / f'{package}-{hearing}.json'
+        self.output = folder / f'{package}.json'
         self.worker = WorkerProcess(
             [sys.executable, '-m', package, '-A', PROJECT, 'worker', '-c', '2', '-n', 'spied@%h', '-l', 'INFO'],
             env=self.env, cwd=folder)
@@ -70,7 +70,7 @@ class Side:
 def run(servers: Mapping[str, Servers], folder: Path, names: Sequence[str] = (), timeout: float = 300.0,
         say: Callable[[str], None] = print) -> Comparison:
     """Perform the scenarios with both packages at the same time, compare, and say what was found."""
-    sides = {package: Side(package, servers[package], folder, hearing=True) for package in servers}
+    sides = {package: Side(package, servers[package], folder) for package in servers}
     try:
         for side in sides.values():
             side.start(names)

@@ -18,10 +18,12 @@ from compat.differential.stage import Stage
 
 def main(output: str, *names: str) -> None:
     """Perform the scenarios (those whose names match, or all), and write what there is to say of them."""
-    stage = Stage(os.environ['BROKER'], hearing=os.environ.get('HEARING') == '1')
+    stage = Stage(os.environ['BROKER'])
     records = {}
-    for name, scenario in SCENARIOS.items():
+    for number, (name, scenario) in enumerate(SCENARIOS.items()):
         if not names or any(fnmatch(name, wanted) for wanted in names):
+            # Messages may take another way when nobody listens to the signals of publishing: half of them do.
+            stage.hear(number % 2 == 0)
             try:
                 records[name] = stage.perform(scenario)
                 print(f'{records[name]["seconds"]:6.2f} s  {name}', *records[name]['unfinished'], flush=True)

@@ -26,7 +26,7 @@ Record = dict[str, Any]
 class Stage:
     """Acts for one package: sends, waits until all that was sent has ended, and looks at what there is then."""
 
-    def __init__(self, broker: str, hearing: bool) -> None:
+    def __init__(self, broker: str) -> None:
         self.app = project.app
         self.package = project.package
         self.canvas = project.canvas
@@ -34,10 +34,6 @@ class Stage:
         self.redis = project.spy.redis
         self.store = self.app.backend.client
         self.wiretap = Wiretap(broker)
-        self.hearing = hearing
-        project.spy.hear(hearing)
-        if hearing:
-            self.redis.set(HEARING, 1)
         #: Ids of tasks of earlier scenarios, of which something may be told late.
         self.known: set[Any] = set()
         self.messages: list[Record] = []
@@ -141,6 +137,11 @@ class Stage:
         record = json.loads(text)
         if record.get('id') not in self.known:
             self.seen.append(record)
+
+    def hear(self, on: bool) -> None:
+        """Let all processes listen to the signals of publishing, or not."""
+        project.spy.hear(on)
+        self.redis.set(HEARING, 1) if on else self.redis.delete(HEARING)
 
     # -- for those who run scenarios --------------------------------------------------------------------------------
 
