@@ -80,6 +80,9 @@ class Report(NamedTuple):
 class ChordJoin(ABC):
     """How one store joins chords. Each method is one atomic step, and may be repeated without harm."""
 
+    #: Whether a chord may begin before its size and shape are known.
+    begins_unsized = True
+
     @abstractmethod
     def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
         """A chord begins (or begins anew, under the id of an old one). `size` is None if it is not known yet."""

@@ -125,6 +125,8 @@ class Holding:
 class QueueJoin(ChordJoin):
     """Joins chords for a backend; `expires` is in seconds: how long an abandoned chord is kept (None is for ever)."""
 
+    begins_unsized = False
+
     def __init__(self, backend: Any, expires: float | None) -> None:
         self.backend = backend
         self.arguments = {'x-queue-type': 'classic', **({'x-expires': int(expires * 1000)} if expires else {})}

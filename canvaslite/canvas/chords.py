@@ -12,6 +12,7 @@ from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_s
 from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
+from canvaslite.canvas.streaming import count_parts, may_stream, send_header
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result
@@ -125,7 +126,7 @@ class _chord(Canvas):
         header = self['kwargs']['header']
         if is_signature(header) and header.KIND == 'group':
             return header if self._disposable else header.clone()
-        members = header if self._disposable else copy_members(header)
+        members = header if self._disposable or may_stream(header, app) else copy_members(header)
         run = group(members, app=app, task_id=self.id or uuid())
         run._disposable = True
         return run
@@ -152,16 +153,20 @@ class _chord(Canvas):
         outer = {name: body['options'][name] for name in ('chord', 'group_index') if name in body['options']}
         result = body.freeze(task_id or uuid(), group_id=body['options'].get('group_id') or group_id, root_id=root_id,
                              **outer)
-        header_args = drive(header.freezing_all(group_id, body, root_id))
-        if header['kwargs']['tasks']:
-            body['chord_size'] = count_parts(header)
-            app.backend.apply_chord(header_args, body, interval=interval, countdown=countdown, max_retries=max_retries)
-            # What follows the chord, and the outer chord, are the body's.
-            options.update(delay, producer=producer, chain=None, chord=None)
-            header_result = header.apply_async(partial_args, kwargs, task_id=group_id, **given(options))
+        # What follows the chord, and the outer chord, are the body's.
+        of_header = given({**options, **delay, 'producer': producer, 'chain': None, 'chord': None})
+        if may_stream(header, app) and header['kwargs']['tasks']:
+            header_result = send_header(header, body, root_id, partial_args, kwargs, of_header)
         else:
-            body.apply_async(([],), **given({'producer': producer}))
-            header_result = app.GroupResult(*header_args)
+            header_args = drive(header.freezing_all(group_id, body, root_id))
+            if header['kwargs']['tasks']:
+                body['chord_size'] = count_parts(header)
+                app.backend.apply_chord(header_args, body, interval=interval, countdown=countdown,
+                                        max_retries=max_retries)
+                header_result = header.apply_async(partial_args, kwargs, task_id=group_id, **of_header)
+            else:
+                body.apply_async(([],), **given({'producer': producer}))
+                header_result = app.GroupResult(*header_args)
         first_ancestor(result).parent = header_result
         return result
 
@@ -303,27 +308,3 @@ def _link_error_to_members(sig: Any, errback: Any, has_own: bool = True) -> None
     else:
         for member in sig['kwargs']['tasks']:
             _link_error_to_members(member, errback, has_own=False)
-
-
-def count_parts(sig: Any) -> int:
-    """Number of tasks that end `sig`: one for a task, for a group all that end its members, for a chain those that end
-    its last step that has any, for a chord those that end its body. A list counts its elements."""
-    total = 0
-    pending = [sig]
-    while pending:
-        sig = pending.pop()
-        if isinstance(sig, dict) and not is_signature(sig):
-            sig = Signature.from_dict(sig)
-        if is_signature(sig) and sig.KIND == 'chunks':
-            sig = sig.group()
-        if not is_signature(sig):
-            total += len(sig)
-        elif sig.KIND == 'group':
-            pending.extend(sig['kwargs']['tasks'])
-        elif sig.KIND == 'chain':
-            total += next(filter(None, map(count_parts, reversed(sig['kwargs']['tasks']))), 0)
-        elif sig.KIND == 'chord':
-            pending.append(sig.body)
-        else:
-            total += 1
-    return total

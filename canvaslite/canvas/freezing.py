@@ -114,10 +114,10 @@ def freezing_steps(reversed_steps: list[Any], root_id: str | None, **of_end: Any
     return results
 
 
-def freezing_members(members: list[Any], disposable: bool, **options: Any) -> Freezing:
-    """Freeze the members of a group, each with its place; their results. `disposable` members are used up later."""
+def freezing_members(members: list[Any], disposable: bool, start: int = 0, **options: Any) -> Freezing:
+    """Freeze members of a group, each with its place, from `start` on; their results. `disposable` ones are used up."""
     results: list[Any] = []
-    for index, member in enumerate(members):
+    for index, member in enumerate(members, start):
         if member.KIND == 'task':
             results.append(member.freeze(group_index=index, **options))
             continue

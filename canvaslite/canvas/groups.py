@@ -143,8 +143,8 @@ class group(Canvas):
         options.pop('group_index', None)  # its own place in a group, not that of its members
         return options, group_id, options.get('root_id')
 
-    def freezing_all(self, group_id: str | None, chord: Any, root_id: str | None,
-                     parent_id: str | None = None, group_index: int | None = None) -> Freezing:
+    def freezing_all(self, group_id: str | None, chord: Any, root_id: str | None, parent_id: str | None = None,
+                     group_index: int | None = None, start: int = 0) -> Freezing:
         """Fix the ids of the group and its members, to be driven; returns its id and their results."""
         options = self['options']
         own_id = options['task_id'] = options.get('task_id') or uuid()
@@ -163,7 +163,7 @@ class group(Canvas):
         root_id = options.setdefault('root_id', root_id)
         parent_id = options.setdefault('parent_id', parent_id)
         members = self._flat_members(copy=not self._disposable)
-        results = yield from freezing_members(members, self._disposable, group_id=group_id, chord=chord,
+        results = yield from freezing_members(members, self._disposable, start, group_id=group_id, chord=chord,
                                               root_id=root_id, parent_id=parent_id)
         self['kwargs']['tasks'] = members
         if self._disposable:

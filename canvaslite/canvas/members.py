@@ -18,6 +18,11 @@ class LazyMembers(UserList[Any], list[Any]):  # type: ignore[misc]
         self._source: Iterator[Any] | None = iter(source)
         self._taken: list[Any] = []
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the source may have more than was taken."""
+        return self._source is not None
+
     def take(self, count: int | None = None) -> list[Any]:
         """The members taken from the source: at least `count`, or all of them."""
         source = self._source

@@ -32,6 +32,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     'platforms': ('utils.process', 'worker.pidfile'),
     'result': ('result', 'result.async_result', 'result.result_set', 'result.blocking', 'result.stored'),
     'utils': ('utils', 'utils.functional', 'utils.imports', 'utils.nodenames', 'utils.saferepr'),
+    'utils.serialization': ('backends.codec',),
     'utils.log': ('utils.log', 'app.log'),
     'worker': ('worker', 'worker.worker'),
     'worker.control': ('worker.commands',),

@@ -135,6 +135,10 @@ class Request:
             raise AttributeError(name)
         return getattr(self.context, name)
 
+    #: Celery's private name for the content of the message, which handlers of `task_received` are seen to read.
+    _Request__payload = property(lambda self: (self.args, self.kwargs, {
+        name: getattr(self.context, name) for name in ('callbacks', 'errbacks', 'chain', 'chord')}))
+
     @property
     def request_dict(self) -> dict[str, Any]:
         return vars(self.context)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -104,3 +105,24 @@ def test_a_canvas_runs_on_every_pool(pool: str, project: ModuleType, start_proje
     with pytest.raises(ValueError, match='wrong'):
         project.fail.delay().get(timeout=20)
     assert project.succeed_after.delay(2).get(timeout=20) == 2
+
+
+def test_the_first_tasks_of_a_header_run_while_a_generator_makes_the_others(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    start_project_worker()
+    record = tmp_path / 'record'
+
+    def header() -> Iterator[Any]:
+        for number in range(4):
+            if number == 2:  # the first two were not made in one moment
+                until = time.monotonic() + 20
+                while not record.exists():
+                    assert time.monotonic() < until, 'nothing ran before the generator had ended'
+                    time.sleep(0.05)
+            time.sleep(0.1)
+            yield chain(project.record.s(str(record), number), group(project.identity.s(), project.identity.s()))
+
+    canvas = chord(header(), project.collect.s())
+    assert canvas().get(timeout=20) == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    assert canvas().get(timeout=20) == [[0, 0], [1, 1], [2, 2], [3, 3]], 'the second time there is no generator left'
