@@ -116,8 +116,8 @@ class ChordJoin(ABC):
         """Give the claim back: the body could not be sent. The next copy of a part claims it again."""
 
     @abstractmethod
-    def finish(self, claim: Claim) -> bool:
-        """The body is out (or has failed for good): drop the state, remember that it is done. False if lost."""
+    def finish(self, claim: Claim, failed: bool = False) -> bool:
+        """The body is out (or has `failed` for good): drop the state, remember that it is done. False if lost."""
 
 
 def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...], body: Any) -> None:
@@ -183,7 +183,7 @@ def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, c
             error = _unless_outage(backend, claim, 'Callback error', exc)
     if error is not None:
         backend.chord_error_from_stack(body, error)
-    if not join.finish(claim):
+    if not join.finish(claim, error is not None):
         logger.warning('Chord %r: the claim was lost while the body was sent', claim.group_id)
 
 

@@ -43,28 +43,32 @@ class FailurePropagation:
         One that takes ``(request, exc, traceback)`` is called here and now; one that takes only the failed task's id,
         or that is not known here, is sent as a task. What goes wrong with one is logged, and the others run.
         """
-        to_call = []
+        to_call, sent = [], []
         for described in request.errbacks or ():
             try:
                 errback = self.app.signature(described)
                 if _takes_failure(errback):
                     to_call.append(errback)
                 else:
-                    self._send_errback(errback, request)
+                    sent.append(self._send_errback(errback, request))
             except OperationalError:
                 raise  # the broker is away: all of it is done again, and none was called yet
             except Exception:
                 logger.exception('Errback %r could not be sent', described)
+        if sent:  # as Celery, which sends them as a group
+            request.children.append(self.app.GroupResult(uuid(), sent))
         for errback in to_call:
             try:
                 errback(request, exc, traceback)
             except Exception:
                 logger.exception('Errback %r raised an exception', errback.task)
 
-    def _send_errback(self, errback: Any, request: Any) -> None:
+    def _send_errback(self, errback: Any, request: Any) -> Any:
         eager = self.app.conf.task_always_eager or (request.delivery_info or {}).get('is_eager', False)
-        send = errback.apply if eager else errback.apply_async
-        send((request.id,), parent_id=request.id, root_id=request.root_id or request.id)
+        options = {'parent_id': request.id, 'root_id': request.root_id or request.id}
+        if eager:
+            return errback.apply((request.id,), **options)
+        return errback.apply_async((request.id,), add_to_parent=False, **options)
 
     def _fail_chain(self, chain: Iterable[Any] | None, exc: BaseException, traceback: str | None = None,
                     store_result: bool = True, state: str = states.FAILURE) -> None:

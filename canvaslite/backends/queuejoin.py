@@ -248,7 +248,7 @@ class QueueJoin(ChordJoin):
             except LOST:
                 held.link.connection.close()
 
-    def finish(self, claim: Claim) -> bool:
+    def finish(self, claim: Claim, failed: bool = False) -> bool:
         held = self._held.get(claim.token)
         if held is not None:
             # The body is out. A queue that cannot be removed expires; without its parts it does nothing.

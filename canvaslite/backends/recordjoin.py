@@ -128,7 +128,7 @@ class RecordJoin(ChordJoin):
         changes = {'state': OPEN, 'token': None, 'due': time.time()}
         self.step(claim.group_id, self._change_held, claim.token, changes)
 
-    def finish(self, claim: Claim) -> bool:
+    def finish(self, claim: Claim, failed: bool = False) -> bool:
         kept = time.time() + max(self.expires, chords.DONE_KEPT)
         changes = {'state': OVER, 'due': kept, 'deadline': kept}
         return self.step(claim.group_id, self._change_held, claim.token, changes)

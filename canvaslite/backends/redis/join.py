@@ -109,9 +109,9 @@ class RedisJoin(ChordJoin):
         """Give the claim back."""
         self._run(scripts.RELEASE, self._keys(claim.group_id, wire.JOIN_CLAIM), (claim.token.encode(),))
 
-    def finish(self, claim: Claim) -> bool:
-        """Drop the state and leave a tombstone."""
+    def finish(self, claim: Claim, failed: bool = False) -> bool:
+        """Drop the state and leave a tombstone; the parts of a chord that has failed stay as long, as in Celery."""
         keys = self._keys(claim.group_id, wire.JOIN_CLAIM, wire.JOIN_PARTS, wire.JOIN_EXTRA, wire.JOIN_SIZE,
                           wire.JOIN_SEEN)
         kept = self.backend.chord_result_expires or chords.DONE_KEPT
-        return bool(self._run(scripts.FINISH, keys, (claim.token.encode(), b'%d' % kept)))
+        return bool(self._run(scripts.FINISH, keys, (claim.token.encode(), b'%d' % kept, b'%d' % failed)))

@@ -99,10 +99,12 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0
 """)
 
-#: The chord is done: only its tombstone stays. KEYS: .c .j .t .s .d. ARGV: token, seconds to keep the tombstone.
+#: The chord is done: its tombstone stays, and of one that has failed what its parts gave.
+#: KEYS: .c .j .t .s .d. ARGV: token, seconds to keep what stays, whether it has failed (1 or 0).
 FINISH = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+if ARGV[3] == '0' then redis.call('DEL', KEYS[2]) else redis.call('EXPIRE', KEYS[2], ARGV[2]) end
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
 redis.call('SET', KEYS[1], 'done', 'EX', ARGV[2])
 return 1
 """)
