@@ -47,6 +47,9 @@ class Facade(ModuleType):
         own = self.__dict__.get('__getattr__')
         if own is not None:
             return own(name)
+        inner = f'{_FACADES[self.__name__]}.{name}'
+        if inner in HOMES:  # there, it would have been imported with the worker
+            return import_module(f'{_THEIRS}.{inner}')
         raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -116,3 +116,36 @@ def test_a_module_is_run_by_its_name(tmp_path: Path) -> None:
 
 def test_celerys_command_is_ours() -> None:
     assert run('-m', 'celery', '--version').startswith('canvaslite ')
+
+
+def test_log_formats_and_what_a_worker_remembers_are_where_celery_has_them(program) -> None:
+    assert program('''
+        import logging
+        import celery
+        from celery import Celery
+        from celery.contrib.testing.worker import start_worker
+        from celery.utils.serialization import UnpickleableExceptionWrapper
+        from celery.worker import state
+
+        app = Celery('proj', broker='memory://', backend='cache+memory://', worker_hijack_root_logger=False)
+        celery.app.trace.LOG_RECEIVED = 'got %(name)s with %(args)s %(kwargs)s'
+        celery.app.trace.LOG_SUCCESS = 'did %(name)s with %(args)s: %(return_value)s'
+        lines = []
+
+        class Lines(logging.Handler):
+            def emit(self, record):
+                lines.append((record.name, record.getMessage()))
+        logging.getLogger('celery').addHandler(Lines())
+
+        @app.task(name='add')
+        def add(x, y=0):
+            return x + y
+
+        with start_worker(app, loglevel='INFO'):
+            result = add.delay(1, y=2)
+            result.get(timeout=10)
+        assert result.id in state.successful_requests
+        for line in lines:
+            if 'add' in line[1]:
+                print(*line)
+    ''') == "celery.worker.strategy got add with (1,) {'y': 2}\ncelery.app.trace did add with (1,): 3"
