@@ -51,7 +51,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m compat.upstream', description=__doc__)
     parser.add_argument('files', nargs='*', metavar='FILE', help=f'test files or folders; default: {" ".join(USUAL)}')
     parser.add_argument('--broker', metavar='URL', help='for t/integration: a virtual host of its own')
-    parser.add_argument('--backend', metavar='URL', help='for t/integration: a database of its own')
+    parser.add_argument('--backend', metavar='URL', help='for t/integration: a Redis of its own, database 0')
     parser.add_argument('--jobs', type=int, default=2, help='files at once (default: 2; 1 with a broker)')
     parser.add_argument('--no-baseline', dest='baseline', action='store_false',
                         help='count all tests, not those that Celery passes')

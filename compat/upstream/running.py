@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -49,6 +50,8 @@ class Setting:
     on: str = 'canvaslite'
     broker: str | None = None
     backend: str | None = None
+    #: Which of a file's tests are run, as pytest's ``-k`` has it.
+    chosen: str = ''
 
     def environment(self) -> dict[str, str]:
         """The environment of a pytest process."""
@@ -61,6 +64,9 @@ class Setting:
             env['TEST_BROKER'] = self.broker
         if self.backend:
             env['TEST_BACKEND'] = self.backend
+            server = urlsplit(self.backend)
+            if server.scheme == 'redis':  # where the tests count what ran
+                env.update(REDIS_HOST=server.hostname or 'localhost', REDIS_PORT=str(server.port or 6379))
         return env
 
 
@@ -113,7 +119,8 @@ def _command(setting: Setting, path: str) -> list[str]:
     plugins = [name for name in PLUGINS if find_spec(name)]
     if path.startswith('t/integration'):
         plugins.append(f'{setting.on}.contrib.pytest')
-    return [sys.executable, '-m', 'pytest', path, '-q', '--tb=short', '-c', 'pyproject.toml', '--rootdir', '.',
+    return [sys.executable, '-m', 'pytest', path, '-q', '-k', setting.chosen, '--tb=short', '-c', 'pyproject.toml',
+            '--rootdir', '.',
             *(part for plugin in ('no:cacheprovider', *plugins, 'compat.upstream.recorder') for part in ('-p', plugin))]
 
 
