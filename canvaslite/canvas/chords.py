@@ -11,8 +11,8 @@ from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups
 from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
-from canvaslite.canvas.strict import ROUTING, joined, strict_copy
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header
+from canvaslite.canvas.strict import ROUTING, joined, strict_copy
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
 from canvaslite.result.blocking import allow_join_result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from functools import cached_property
 from typing import Any
 from weakref import proxy
@@ -156,7 +157,10 @@ class ResultSet(ResultBase):
             else:
                 value = meta['result']
                 if propagate and meta['status'] in states.PROPAGATE_STATES:
-                    raise value
+                    member = copy(self.results[places[task_id][0]])
+                    member.parent = member.parent or self.parent
+                    failed = member._failed_parent()  # as when one result is awaited: the error that tells why
+                    raise value if failed is None else failed.result
             if callback is not None:
                 callback(task_id, value)
             for place in places[task_id]:

@@ -126,3 +126,14 @@ def test_the_first_tasks_of_a_header_run_while_a_generator_makes_the_others(
     canvas = chord(header(), project.collect.s())
     assert canvas().get(timeout=20) == [[0, 0], [1, 1], [2, 2], [3, 3]]
     assert canvas().get(timeout=20) == [[0, 0], [1, 1], [2, 2], [3, 3]], 'the second time there is no generator left'
+
+
+@pytest.mark.parametrize('body', ['a task', 'a group'])
+def test_who_awaits_a_chord_gets_the_error_that_tells_why_it_failed(
+    project: ModuleType, start_project_worker: Callable[..., Any], body: str
+) -> None:
+    start_project_worker()
+    after = project.constant.si() if body == 'a task' else group(project.constant.si(), project.constant.si())
+    result = chain(group(project.add.s(1, 1), project.fail.si('why')), after).apply_async()
+    with pytest.raises(ValueError, match='why'):
+        result.get(timeout=20)
