@@ -93,7 +93,7 @@ class Inspect:
         """Where the tasks with these ids are, as far as the workers have them."""
         if len(ids) == 1 and isinstance(ids[0], (list, tuple)):
             ids = tuple(ids[0])
-        return self._request('query_task', ids=ids)
+        return self._request('query_task', ids=list(ids))
 
     def conf(self, with_defaults: bool = False) -> Any:
         """Configurations, without passwords."""

@@ -20,6 +20,29 @@ EXCEPTION_STATES = PROPAGATE_STATES | {RETRY}
 UNREADY_STATES = frozenset({PENDING, RECEIVED, STARTED, REJECTED, RETRY})
 ALL_STATES = READY_STATES | (UNREADY_STATES - {REJECTED})
 
+#: From the last thing that may be known of a task to the first; states of a program's own are where None is.
+PRECEDENCE = [SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING]
+
+
+def precedence(state: str) -> int:
+    """The place of a state in `PRECEDENCE`: the lower it is, the more the state says."""
+    return PRECEDENCE.index(state if state in PRECEDENCE else None)
+
+
+class state(str):
+    """A state that is compared by its precedence: of two, the greater is what is known last."""
+
+    def __gt__(self, other: str) -> bool:
+        return precedence(self) < precedence(other)
+
+    def __ge__(self, other: str) -> bool:
+        return precedence(self) <= precedence(other)
+
+    def __lt__(self, other: str) -> bool:
+        return precedence(self) > precedence(other)
+
+    def __le__(self, other: str) -> bool:
+        return precedence(self) >= precedence(other)
 
 def is_final(stored: str, state: str) -> bool:
     """Whether `stored` must not be replaced by `state`: a success by a copy of the task that runs late, any end by the

@@ -92,10 +92,12 @@ def send_chord(self: Any, header: Any, body: Any, partial_args: Any = (), interv
 # -- chords on stores that cannot join them ---------------------------------------------------------------------------
 
 def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None = None,
-                 max_retries: int | None = None, result: Iterable[Any] = (), **kwargs: Any) -> None:
+                 max_retries: int | None = None, result: Iterable[Any] = (), GroupResult: Any = None,
+                 result_from_tuple: Any = result_from_tuple, **kwargs: Any) -> None:
     """Look whether the header is complete: then send the body, else look again in `interval` seconds."""
     app = self.app
-    members = app.GroupResult(group_id, [result_from_tuple(member, app=app) for member in result], app=app)
+    members = (GroupResult or app.GroupResult)(
+        group_id, [result_from_tuple(member, app=app) for member in result], app=app)
     callback = maybe_signature(callback, app=app)
     options = {'countdown': self.default_retry_delay if interval is None else interval, 'max_retries': max_retries}
     if kwargs.get('_chord_unlock_exchange_type') is not None:
@@ -125,7 +127,8 @@ def _wait_until_ready(task: Any, members: Any, callback: Any, options: dict[str,
                 return
         except Exception as exc:
             cause = exc
-        raise task.retry(exc=cause, **options) from cause
+            options['exc'] = exc
+        raise task.retry(**options) from cause
     except Retry:
         raise
     except Exception as exc:

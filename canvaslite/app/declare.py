@@ -58,6 +58,7 @@ class TaskRegistry(dict[str, Any]):
         task = task() if inspect.isclass(task) else task
         if task.name is None:
             raise InvalidTaskError(f'Task class {type(task).__name__!r} must specify .name attribute')
+        add_autoretry_behaviour(task)
         self[task.name] = task
 
     def unregister(self, name: Any) -> None:
@@ -100,7 +101,7 @@ def shared_task(*args: Any, **options: Any) -> Any:
 
 def _share(fun: Any, /, **options: Any) -> Any:
     if type(fun) is Proxy:
-        raise TypeError('@shared_task was applied twice to the same function; remove one of the two')
+        raise TypeError('@shared_task was applied more than once to the same function; remove one of the two')
     declaration = SharedDeclaration(fun, options)
     connect_on_app_finalize(declaration)
     for app in active_apps():
@@ -151,7 +152,7 @@ def register_task(app: Any, task: Any, **options: Any) -> Any:
         task.name = app.gen_task_name(type(task).__name__, type(task).__module__)
     existing = app.tasks.get(task.name)
     if existing is not None and existing is not task:
-        _warn_of_duplicate(app, task.name, existing, _describe(task), 'The new one replaces it.')
+        _warn_of_duplicate(app, task.name, existing, _describe(task), 'It is replaced by the new one.')
     add_autoretry_behaviour(task, **options)
     app.tasks[task.name] = task
     task._app = app

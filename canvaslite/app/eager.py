@@ -7,6 +7,7 @@ from typing import Any
 from kombu import serialization
 
 from canvaslite import states
+from canvaslite.backends.codec import get_pickleable_exception
 from canvaslite.context import Context
 from canvaslite.current import task_stack
 from canvaslite.exceptions import Retry
@@ -30,7 +31,8 @@ def apply_locally(task: Any, args: Any = None, kwargs: Any = None, *, throw: boo
         again: EagerResult = outcome.value.sig.apply(retries=(retries or 0) + 1)
         return again
     state = STATE_OF[outcome.kind] or states.FAILURE
-    return EagerResult(str(request.id), outcome.value, state, traceback=outcome.traceback, name=task.name)
+    value = get_pickleable_exception(outcome.value) if state == states.FAILURE else outcome.value
+    return EagerResult(str(request.id), value, state, traceback=outcome.traceback, name=task.name)
 
 
 def apply_through_serializer(task: Any, app: Any, args: Any, kwargs: Any, task_id: str | None = None,

@@ -18,7 +18,11 @@ def send_replacement(task: Any, sig: Any) -> Any:
         raise ImproperlyConfigured('A signature replacing a task must not be part of a chord')
     if isinstance(sig, _chain) and not getattr(sig, 'tasks', True):
         raise ImproperlyConfigured('Cannot replace with an empty chain')
-    sig = with_one_result(sig)
+    joined = with_one_result(sig)
+    if isinstance(sig, _chain) and isinstance(joined, _chain):
+        sig.tasks = joined.tasks  # as everything else is set on it, in place
+    else:
+        sig = joined
     inherit_links(sig, request)
     # Who waits for the current run gets the results of what takes its place.
     own, task.app._local.oid = task.app.thread_oid, request.reply_to or task.app.thread_oid

@@ -147,8 +147,8 @@ class AutoRetry:
         request = self.task.request
         options = dict(self.retry_kwargs)
         if self.backoff:
-            options['countdown'] = backoff_interval(int(max(1.0, self.backoff)), request.retries, self.backoff_max,
-                                                    self.jitter)
+            options['countdown'] = backoff_interval(factor=int(max(1.0, self.backoff)), retries=request.retries,
+                                                    maximum=self.backoff_max, full_jitter=self.jitter)
         override = request.__dict__.pop('_override_max_retries', None)
         if override is not None:
             options['max_retries'] = override

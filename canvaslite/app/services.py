@@ -52,7 +52,7 @@ class Services:
     def amqp(self) -> Any:
         """Queues, routes and messages."""
         amqp = instantiate(self.amqp_cls, app=self)
-        self.conf.bind_to(amqp.flush_routes)
+        self.conf.bind_to(lambda: amqp.flush_routes())
         return amqp
 
     #: What sends task messages, and what opens connections.
@@ -92,7 +92,7 @@ class Services:
         if self.conf.task_always_eager:
             warnings.warn(AlwaysEagerIgnored('task_always_eager has no effect on send_task'),
                           stacklevel=user_stacklevel())
-        task = self._tasks.get(name)
+        task = options.get('task_type') or self._tasks.get(name)
         if task is not None:
             options = {**task._get_exec_options(), **options}
         if router is not None or route_name is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib import import_module
@@ -11,12 +12,13 @@ from typing import Any, ClassVar
 
 from canvaslite.app.replace import extend_chord, send_replacement
 from canvaslite.app.retry import retry_task, sign_again
+from canvaslite.app.services import Services
 from canvaslite.canvas import chunks, signature, xmap, xstarmap
 from canvaslite.context import Context, RunStack
 from canvaslite.current import get_current_app, get_current_worker_task, task_stack
-from canvaslite.exceptions import MaxRetriesExceededError, OperationalError, Replaced
+from canvaslite.exceptions import CDeprecationWarning, MaxRetriesExceededError, OperationalError, Replaced
 from canvaslite.result import allow_join_result
-from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.functional import maybe_list, user_stacklevel
 from canvaslite.utils.imports import FoundByName, instantiate
 from canvaslite.utils.uuid import uuid
 
@@ -27,6 +29,12 @@ EXECUTION_OPTIONS = (
     'queue', 'routing_key', 'exchange', 'priority', 'expires', 'serializer', 'delivery_mode', 'compression',
     'time_limit', 'soft_time_limit', 'immediate', 'mandatory',
 )
+
+#: Those of them that say where a message goes, and are to be said by ``task_routes``.
+_ROUTING = {'queue', 'exchange', 'exchange_type', 'routing_key', 'delivery_mode', 'priority'}
+
+#: What an app's own `send_task` may rely on to be among its options.
+_UNSAID = dict.fromkeys((*EXECUTION_OPTIONS, 'link', 'link_error', 'shadow'))
 
 #: Few processes run tasks in place, and what runs them takes as long to import as all the rest.
 apply_locally = FoundByName('canvaslite.app.eager:apply_locally')
@@ -110,6 +118,7 @@ class Task:
     _models: Any = None
 
     __bound__: bool
+    __v2_compat__ = False
     _app: Any = None
     _backend: Any = None
     _default_request: Context | None = None
@@ -133,6 +142,11 @@ class Task:
         was_bound, cls.__bound__ = '__bound__' in cls.__dict__, True
         cls._app = app
         cls._exec_options = None
+        if not was_bound:
+            for attribute in _ROUTING & cls.__dict__.keys():
+                warnings.warn(CDeprecationWarning(
+                    f'The {attribute!r} task attribute is deprecated, and of no effect in Celery 6: use the setting '
+                    f'task_routes instead'), stacklevel=user_stacklevel())
         if cls.typing is None:
             cls.typing = app.strict_typing
         for attribute, setting in cls.from_config:
@@ -222,7 +236,7 @@ class Task:
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The task's own code: a class-based task defines it."""
-        raise TypeError(f'The task {self.name or type(self).__name__} does not define run()')
+        raise NotImplementedError(f'The task {self.name or type(self).__name__} does not define run()')
 
     @property
     def request(self) -> Context:
@@ -285,10 +299,13 @@ class Task:
 
     def _publish(self, app: Any, args: Any, kwargs: Any, task_id: str, options: dict[str, Any], producer: Any,
                  add_to_parent: bool) -> Any:
-        backend = self.backend
+        if 'send_task' in app.__dict__ or type(app).send_task is not Services.send_task:  # of the user's own
+            return app.send_task(
+                self.name, args, kwargs, task_type=self, producer=producer, result_cls=self.AsyncResult,
+                **({} if add_to_parent else {'add_to_parent': False}), **{**_UNSAID, **options})
         ignored, reply_to = options['ignore_result'], options.get('reply_to')
         if not ignored and (reply_to is None or reply_to == app.thread_oid):  # else another waits for it
-            backend.on_task_call(producer, task_id)
+            self.backend.on_task_call(producer, task_id)
         app.publisher.publish(self.name, args, kwargs, options, task=self, producer=producer)
         result = self.AsyncResult(task_id)
         result.ignored = ignored
@@ -441,7 +458,9 @@ class Task:
 
     def __repr__(self) -> str:
         app = self._app
-        return f'<@task: {self.name} of {app.main or "__main__"} at {id(app):#x}>' if app else '<unbound task>'
+        compatible = ' (v2 compatible)' if self.__v2_compat__ else ''
+        return (f'<@task: {self.name} of {app.main or "__main__"} at {id(app):#x}{compatible}>' if app
+                else '<unbound task>')
 
 
 def restore_task(name: str, module: str | None = None) -> Any:

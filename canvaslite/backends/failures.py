@@ -125,8 +125,13 @@ class FailurePropagation:
             # As Celery: that the errbacks could not be called is the greater error.
             logger.exception('The errbacks of %r could not be called', request.id)
             error = failed
-        self.keep_outcome(request.id, error, states.FAILURE, traceback, request, True)
+        self.fail_from_current_stack(request.id, exc=error, request=request)
         self._fail_chain(request.chain, error, traceback)
+
+    def fail_from_current_stack(self, task_id: str, exc: BaseException | None = None, request: Any = None) -> None:
+        """Keep the failure of a task that never ran, by `exc` or the exception being handled."""
+        error = exc if exc is not None else sys.exc_info()[1] or Exception('failed')
+        self.keep_outcome(task_id, error, states.FAILURE, format_traceback(error), request, True)
 
 
 def request_of(sig: Mapping[str, Any]) -> Context:

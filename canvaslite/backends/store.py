@@ -323,6 +323,11 @@ class Backend(ResultCodec, FailurePropagation):
         if self.join is not None:
             self.join.set_size(group_id, chord_size)
 
+    @property
+    def is_told_chord_sizes(self) -> bool:
+        """Whether `set_chord_size` is another one than ours: it is called for each chord, after `apply_chord`."""
+        return getattr(self.set_chord_size, '__func__', None) is not Backend.set_chord_size
+
     def add_to_chord(self, chord_id: str, result: Any) -> None:
         """The chord waits for one part more: `result`, sent from inside its header."""
         if self.join is None:

@@ -51,7 +51,9 @@ class ResultWaiting:
                 yield member.id, member._cache
             else:
                 members[member.id] = member
-        for task_id, meta in self.await_results(members, timeout, interval, on_interval, on_message):
+        for task_id, meta in () if not members else self.get_many(
+                members, timeout=timeout, interval=interval, no_ack=no_ack, on_message=on_message,
+                on_interval=on_interval):
             members[task_id]._maybe_set_cache(meta)
             yield task_id, members[task_id]._cache
 
@@ -60,9 +62,24 @@ class ResultWaiting:
                          callback: Callback = None, propagate: bool = True) -> Any:
         """Wait for an `AsyncResult`; return its value or raise its error."""
         self._ensure_not_eager()  # type: ignore[attr-defined]
-        for _, meta in self.await_results([result.id], timeout, interval, on_interval, on_message):
-            result._maybe_set_cache(meta)
+        more = {} if on_message is None else {'on_message': on_message}
+        meta = self.wait_for(result.id, timeout=timeout, interval=interval, no_ack=no_ack, on_interval=on_interval,
+                             **more)
+        if not meta:
+            return None
+        result._maybe_set_cache(meta)
         return result.maybe_throw(callback=callback, propagate=propagate)
+
+    def get_many(self, task_ids: Iterable[str], timeout: float | None = None, interval: float | None = 0.5,
+                 no_ack: bool = True, on_message: OnMessage = None, on_interval: OnInterval = None,
+                 ) -> Iterator[tuple[str, Meta]]:
+        """``(id, meta)`` of each task as it becomes ready; a store may have another way."""
+        return self.await_results(task_ids, timeout, interval, on_interval, on_message)
+
+    def wait_for(self, task_id: str, timeout: float | None = None, interval: float | None = 0.5, no_ack: bool = True,
+                 on_message: OnMessage = None, on_interval: OnInterval = None) -> Meta | None:
+        """What is known of the task when it is ready; a store may have another way."""
+        return dict(self.await_results([task_id], timeout, interval, on_interval, on_message)).get(task_id)
 
     def add_pending_result(self, result: Any, weak: bool = False) -> Any:
         """Have `result` told when its task is ready; a polled store finds out when it is asked."""
@@ -97,6 +114,10 @@ class SyncBackendMixin(ResultWaiting):
                     on_interval()
                 time.sleep(_limit_pause(min(pause, longest), deadline, timeout))
                 pause *= PAUSE_GROWTH
+
+    def meta_from_decoded(self, meta: Meta) -> Meta:
+        """`meta` as those see it who ask for the result: a store may have to rebuild an exception."""
+        return meta
 
 
 def _limit_pause(pause: float, deadline: float | None, timeout: float | None) -> float:

@@ -31,9 +31,11 @@ class _chain(Canvas):
 
     #: Prepared steps and their results, both last first, once frozen.
     _frozen: tuple[list[Any], list[Any]] | None = None
+    #: Whether those who get the steps only see links (None: in protocol 1), and a chord's body has to stay whole.
+    _use_link: bool | None = None
 
     def __init__(self, *tasks: Any, use_link: bool | None = None, **options: Any) -> None:
-        # `use_link` is accepted for Celery's sake: steps always travel in the message's ``chain`` field.
+        self._use_link = use_link
         if len(tasks) == 1 and _is_many(tasks[0]):
             tasks = tasks[0]
         app = options.get('app')
@@ -153,7 +155,8 @@ class _chain(Canvas):
     def _lay_out(self, args: Any, kwargs: Any, tasks: Any, link_error: Any, app: Any, clone: bool,
                  from_dict: Callable[..., Any] = Signature.from_dict) -> list[Any]:
         rebuild = clone or self._disposable
-        steps = lay_out(tasks, bind(from_dict, app=app), copy=clone, split=rebuild)
+        split = clone or (rebuild and not (app.conf.task_protocol == 1 if self._use_link is None else self._use_link))
+        steps = lay_out(tasks, bind(from_dict, app=app), copy=clone, split=split)
         if steps:
             steps[-1].accept_partial(args, kwargs)
         _link_errors(steps, link_error)

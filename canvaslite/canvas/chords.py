@@ -155,7 +155,7 @@ class _chord(Canvas):
                              **outer)
         # What follows the chord, and the outer chord, are the body's.
         of_header = given({**options, **delay, 'producer': producer, 'chain': None, 'chord': None})
-        if may_stream(header, app) and header['kwargs']['tasks']:
+        if may_stream(header, app) and header['kwargs']['tasks'] and not app.backend.is_told_chord_sizes:
             header_result = send_header(header, body, root_id, partial_args, kwargs, of_header)
         else:
             header_args = drive(header.freezing_all(group_id, body, root_id))
@@ -163,6 +163,8 @@ class _chord(Canvas):
                 body['chord_size'] = count_parts(header)
                 app.backend.apply_chord(header_args, body, interval=interval, countdown=countdown,
                                         max_retries=max_retries)
+                if app.backend.is_told_chord_sizes:
+                    app.backend.set_chord_size(group_id, body['chord_size'])
                 header_result = header.apply_async(partial_args, kwargs, task_id=group_id, **of_header)
             else:
                 body.apply_async(([],), **given({'producer': producer}))
@@ -190,8 +192,7 @@ class _chord(Canvas):
         body = self.body
         self.id, header_results = yield header.freezing_all(None, None if own else body, root_id, parent_id)
         if own:
-            for member in header['kwargs']['tasks']:
-                bind_end(member, None, None)  # each would carry the body, which the chord has already
+            bind_end(header, None, None)  # the group and each member would carry the body, which the chord has
         if body is None:
             return None
         if body.PARTS:

@@ -35,6 +35,8 @@ class Copying:
             copy._app = sig._app
         if sig._type is not None:
             copy._type = sig._type
+        if sig.KIND == 'chain' and sig._use_link is not None:
+            copy._use_link = sig._use_link
         self.fill(sig, copy)
         if not sig.PARTS:
             copy['args'] = tuple(sig.get('args') or ())  # a list, where it came as JSON

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from canvaslite.canvas.members import ends_in_group, is_empty_group, is_signature, unroll_groups
-from canvaslite.canvas.signatures import Signature
+from canvaslite.canvas.signatures import Signature, own_app
 from canvaslite.canvas.steps import make_chord
 from canvaslite.canvas.strict import joined
 from canvaslite.utils.uuid import uuid
@@ -174,7 +174,7 @@ def _window(outer: list[Any] | None, limit: int | None) -> list[Any] | None:
 
 def with_one_result(sig: Any) -> Any:
     """`sig` with a group at its end joined to one list, so that one task ends it."""
-    return lead_into(sig, Signature(ACCUMULATE, (), {'index': 0}, app=sig._app)) if ends_in_group(sig) else sig
+    return lead_into(sig, Signature(ACCUMULATE, (), {'index': 0}, app=own_app(sig))) if ends_in_group(sig) else sig
 
 
 def add_header(sig: Any, name: str, value: str) -> None:

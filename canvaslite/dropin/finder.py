@@ -63,7 +63,7 @@ class Facade(ModuleType):
             return
         values = [(module, own_name, getattr(module, own_name)) for module, own_name in places]
         same = [place for place in values if place[2] is values[0][2]]
-        if same[0][0] is not self:
+        if name not in self.__dict__:
             self._before[name] = same
         for module, own_name, _ in same:
             ModuleType.__setattr__(module, own_name, value)

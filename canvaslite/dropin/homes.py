@@ -28,19 +28,27 @@ HOMES: dict[str, tuple[str, ...]] = {
     'concurrency.prefork': ('pools.prefork', 'pools.prefork.pool', 'pools.prefork.child'),
     'concurrency.solo': ('pools.solo',),
     'concurrency.thread': ('pools.thread',),
+    'loaders': ('dropin',),
+    'loaders.base': ('dropin.private',),
     'local': ('utils.proxies',),
     'platforms': ('utils.process', 'worker.pidfile'),
     'result': ('result', 'result.async_result', 'result.result_set', 'result.blocking', 'result.stored'),
     'utils': ('utils', 'utils.functional', 'utils.imports', 'utils.nodenames', 'utils.saferepr'),
-    'utils.serialization': ('backends.codec',),
+    'utils.collections': ('worker.state',),
+    'utils.dispatch': ('signals',),
     'utils.log': ('utils.log', 'app.log'),
+    'utils.objects': ('dropin.private',),
+    'utils.serialization': ('backends.codec', 'dropin.private'),
+    'utils.time': ('utils.time', 'dropin.private'),
     'worker': ('worker', 'worker.worker'),
     'worker.control': ('worker.commands',),
+    'worker.state': ('worker.state', 'dropin.private'),
     'worker.request': ('worker.request', 'worker.outcomes', 'worker.policies'),
 }
 
 #: Names that Celery calls otherwise: ``module:name`` of ours.
 RENAMED: dict[str, dict[str, str]] = {
+    '': {'VERSION': 'dropin.private:VERSION'},
     'canvas': {
         '_merge_dictionaries': 'canvas.stamping:merge_stamps',
         **{name: f'dropin.private:{name}' for name in (
@@ -54,13 +62,16 @@ RENAMED: dict[str, dict[str, str]] = {
         '_TLS': 'dropin.private:_TLS',
         '_set_task_join_will_block': 'result.blocking:set_task_join_will_block',
     },
+    'app.autoretry': {'get_exponential_backoff_interval': 'app.retry:backoff_interval'},
     'app.backends': {'by_url': 'backends:by_url'},
     'app.base': {'_task_stack': 'current:task_stack'},
-    'app.task': {'_task_stack': 'current:task_stack'},
+    'app.task': {'_task_stack': 'app.eager:task_stack', '_reprtask': 'dropin.private:_reprtask'},
     'backends.cache': {'DummyClient': 'backends.cache:Memory'},
     'local': {'maybe_evaluate': 'utils.proxies:maybe_evaluate'},
+    'app.amqp': {'utf8dict': 'dropin.private:utf8dict'},
+    'app.registry': dict.fromkeys(('_unpickle_task', '_unpickle_task_v2'), 'app.task:restore_task'),
+    'platforms': {'pyimplementation': 'dropin.private:pyimplementation'},
     'utils': {'uuid': 'utils.uuid:uuid', 'gen_unique_id': 'utils.uuid:uuid'},
     'utils.log': {'LoggingProxy': 'app.log:LineLogger', 'ColorFormatter': 'app.log:ProcessFormatter'},
     'worker': {'WorkController': 'worker.worker:Worker'},
-    'worker.state': {name: f'dropin.private:{name}' for name in ('should_stop', 'should_terminate')},
 }

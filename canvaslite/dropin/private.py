@@ -1,8 +1,14 @@
-"""Private names of Celery that others are seen to import, in terms of what does their work here."""
+"""Names of Celery that nothing here has, for programs that import them: public helpers, and private names."""
 
 from __future__ import annotations
 
+import pickle as _pickle
+import platform
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from canvaslite import current
 from canvaslite.canvas.chains import _chain
@@ -10,10 +16,50 @@ from canvaslite.canvas.chords import _as_header
 from canvaslite.canvas.freezing import bind_end
 from canvaslite.canvas.members import is_signature
 from canvaslite.canvas.steps import Steps, fold_chain
+from canvaslite.utils.time import UTC, local_timezone
+
+#: What programs take us for.
+VERSION = (5, 7, 0)
+
+pickle = _pickle
 
 #: Each worker has a `Shutdown` of its own here; of the process nothing is ever asked.
 should_stop = should_terminate = None
 _TLS = current._Current
+
+pyimplementation = platform.python_implementation
+Bunch = SimpleNamespace
+LocalTimezone = local_timezone
+localize = datetime.astimezone
+timezone = SimpleNamespace(utc=UTC, local=local_timezone(), get_timezone=ZoneInfo)
+#: A configuration before it is read.
+unconfigured: dict[str, Any] = {}
+
+
+def to_utc(time: datetime) -> datetime:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+class utf8dict(dict[str, Any]):
+    def __init__(self, m: Mapping[Any, Any], encoding: str = 'utf-8') -> None:
+        super().__init__((k.decode(encoding) if isinstance(k, bytes) else k,
+                          v.decode(encoding) if isinstance(v, bytes) else v) for k, v in m.items())
+
+
+class DictAttribute(Mapping[str, Any]):
+    def __init__(self, obj: Any) -> None:
+        self.obj = obj
+
+    def __getitem__(self, name: str) -> Any:
+        if hasattr(self.obj, name):
+            return getattr(self.obj, name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dir(self.obj))
+
+    def __len__(self) -> int:
+        return len(dir(self.obj))
 
 
 def __getattr__(name: str) -> Any:
@@ -47,3 +93,7 @@ def _strip_chord_header_links(sig: Any) -> None:
         if sig.KIND == 'chord':
             bind_end(part, None, None)
         _strip_chord_header_links(part)
+
+
+def _reprtask(task: Any, fmt: Any = None, flags: Any = None) -> str:
+    return repr(task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from canvaslite import signals
 from canvaslite.protocol import Envelope, v1, v2
 from canvaslite.publish import routes as routing
 from canvaslite.publish.messages import Outgoing, resolve_target
-from canvaslite.publish.options import check_arguments, eta_text, expires_text
+from canvaslite.publish.options import check_arguments, eta_text, expires_text, listed
 from canvaslite.publish.queues import Queues
 from canvaslite.transport.connection import BrokerConnection
 from canvaslite.utils.functional import either
@@ -127,8 +127,9 @@ class AMQP:
 
     publisher_pool = producer_pool
 
-    @property
+    @cached_property
     def utc(self) -> bool:
+        """Whether messages of protocol 1 name times in UTC."""
         return bool(self.app.conf.enable_utc)
 
     @property
@@ -168,13 +169,30 @@ class AMQP:
                             (args, kwargs, v2.encode_embed(envelope)), sent_event)
 
     def as_task_v1(self, *call: Any, **options: Any) -> task_message:
-        """The message of `as_task_v2` in protocol 1, for workers of Celery 3."""
+        """The message of `as_task_v2` in protocol 1, for workers of Celery 3: what follows in a chain is linked."""
         headers, properties, body, sent_event = self.as_task_v2(*call, **options)
         envelope = v2.decode(headers, properties, body)
+        if envelope.chain:
+            envelope = envelope._replace(callbacks=[*(envelope.callbacks or ()), _linked(envelope.chain)])
         return task_message({}, properties, v1.encode_body(envelope._replace(utc=self.utc)), sent_event)
 
-    def send_task_message(self, producer: Any, name: str, message: task_message, **options: Any) -> Any:
-        """Send a message through a `kombu.Producer`; `options` are those of `prepare_message`."""
+    @property
+    def send_task_message(self) -> Callable[..., Any]:
+        """Sends a message through a `kombu.Producer`; `options` are those of `prepare_message`.
+
+        Where another one is set, it gets all that the app publishes.
+        """
+        return self.app.publisher.sender or self._send_task_message
+
+    @send_task_message.setter
+    def send_task_message(self, sender: Callable[..., Any] | None) -> None:
+        self.app.publisher.send_by(sender)
+
+    @send_task_message.deleter
+    def send_task_message(self) -> None:
+        self.app.publisher.send_by(None)
+
+    def _send_task_message(self, producer: Any, name: str, message: task_message, **options: Any) -> Any:
         outgoing = self.prepare_message(name, message, **options)
         return publish_announced(outgoing, lambda: outgoing.publish_through(producer))
 
@@ -216,3 +234,12 @@ def publish_announced(outgoing: Outgoing, publish: Callable[[], Any]) -> Any:
         signals.task_sent.send(sender=name, task_id=said['id'], task=name, args=args, kwargs=kwargs, eta=said['eta'],
                                taskset=said['group'])
     return answer
+
+
+def _linked(chain: Sequence[Any]) -> Any:
+    """The next step of a chain, the last of these, with each one after it linked to the one before."""
+    following: list[Any] = []
+    for step in chain:
+        options = step['options']
+        following = [{**step, 'options': {**options, 'link': [*(listed(options.get('link')) or ()), *following]}}]
+    return following[0]

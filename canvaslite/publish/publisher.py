@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from canvaslite import signals, wire
-from canvaslite.publish.amqp import publish_announced
+from canvaslite.publish.amqp import AMQP, publish_announced
 from canvaslite.publish.channels import Burst, ChannelPool, Held, PublishChannel, unreachable_broker
 from canvaslite.publish.messages import Outgoing, RawMessage
 from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
@@ -55,6 +55,8 @@ class Publisher:
         #: Channels to RabbitMQ; None where another transport is used, or before that is known.
         self._pool: ChannelPool | None = None
         self._raw: bool | None = None
+        #: What was set as ``app.amqp.send_task_message``.
+        self.sender: Any = None
         _publishers.add(self)
 
     def publish(self, name: str, args: Any = None, kwargs: Any = None, options: Mapping[str, Any] = _NO_OPTIONS,
@@ -109,6 +111,10 @@ class Publisher:
             finally:
                 held.pop()
 
+    def send_by(self, sender: Any) -> None:
+        """Give `sender` all messages; None: send them ourselves again."""
+        self.sender, self._raw = sender, None
+
     def reset(self) -> None:
         """Forget what was prepared, where settings, routes or queues were changed in place."""
         self._prepared.reset()
@@ -128,8 +134,13 @@ class Publisher:
         if self._raw is None:
             transport = self.app.connection_for_write().get_transport_cls()
             channel = getattr(getattr(transport, 'Connection', None), 'Channel', None)
-            self._raw = hasattr(channel, 'publish_raw')
+            self._raw = hasattr(channel, 'publish_raw') and not self._sends_otherwise()
         return self._raw
+
+    def _sends_otherwise(self) -> bool:
+        """Whether ``app.amqp.send_task_message`` is another one: set on the app's `AMQP`, or of a class of its own."""
+        return (self.sender is not None
+                or getattr(type(self.app.amqp), 'send_task_message', None) is not AMQP.send_task_message)
 
     def _channels(self) -> ChannelPool:
         with self._lock:
@@ -180,9 +191,13 @@ class Publisher:
             said['shadow'], said['chain'], origin=said['origin'], ignore_result=said['ignore_result'],
             argsrepr=said['argsrepr'], kwargsrepr=said['kwargsrepr'], stamped_headers=stamped,
             replaced_task_nesting=said['replaced_task_nesting'] or 0, **stamps)
-        outgoing = app.amqp.prepare_message(name, message, **routed)
         if options.get('connection') is not None:
             producer = app.amqp.Producer(options['connection'], auto_declare=False)
+        if producer.__class__ is not Gathered and self._sends_otherwise():
+            with app.producer_or_acquire(producer) as one:
+                app.amqp.send_task_message(one, name, message, **routed)
+            return
+        outgoing = app.amqp.prepare_message(name, message, **routed)
         publish_announced(outgoing, lambda: self._dispatch(outgoing, producer))
 
     def _delay_at_broker(self, routed: dict[str, Any], said: Mapping[str, Any]) -> None:

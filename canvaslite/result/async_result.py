@@ -271,13 +271,16 @@ class AsyncResult(ResultBase):
         """
         # A chord's body is no child of the header's tasks: it is known by its parent alone, and so looked for last.
         found: dict[str | None, Any] = {}
+        links: set[tuple[str | None, str | None]] = set()
         for start in pairwise((None, *self._lineage())):
-            waiting = deque([start])
+            waiting = deque(() if start[1].id in found else (start,))
             while waiting:
                 parent, node = waiting.popleft()
-                if node.id in found:
+                link = (None if parent is None else parent.id), node.id
+                if link in links:
                     continue
-                found[node.id] = node
+                links.add(link)
+                found.setdefault(node.id, node)
                 yield (None if parent is None else found[parent.id]), node
                 if node.ready():
                     waiting.extend((node, child) for child in node.children or ())
@@ -297,7 +300,13 @@ class AsyncResult(ResultBase):
         return list(reversed(line.values()))
 
     def collect(self, intermediate: bool = False, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
-        """``(result, value)`` of all that `iterdeps` finds, waiting for each; `kwargs` go to `get`."""
+        """``(result, value)`` of all that `iterdeps` finds, waiting for each; `kwargs` go to `get`.
+
+        Of a task that sent a group of tasks, each of which sent one that returns a number:
+
+        >>> [value for _, value in result.collect() if isinstance(value, int)]
+        [0, 1, 4, 9, 16, 25, 36, 49, 64, 81]
+        """
         for _, node in self.iterdeps(intermediate=intermediate):
             yield node, node.get(**kwargs)
 

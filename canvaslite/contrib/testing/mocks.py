@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
-from unittest.mock import MagicMock, Mock
+from unittest.mock import Mock
 
 from kombu.serialization import dumps
 
@@ -54,9 +54,17 @@ def _text(time: Any) -> Any:
     return time.isoformat() if hasattr(time, 'isoformat') else time
 
 
+class _Context(Mock):
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        return None
+
+
 def ContextMock(*args: Any, **kwargs: Any) -> Any:
-    """A mock that is its own value in ``with``."""
-    mock = MagicMock(*args, **kwargs)
-    mock.__enter__.return_value = mock
-    mock.__exit__.return_value = None
+    """A mock that is its own value in ``with``, as is what it returns when it is called."""
+    mock: Any = _Context(*args, **kwargs)
+    mock.__enter__ = Mock(return_value=mock)
+    mock.__exit__ = Mock(return_value=None)
     return mock

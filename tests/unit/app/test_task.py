@@ -10,6 +10,7 @@ import pytest
 
 from canvaslite import Celery, shared_task
 from canvaslite.app.task import Task
+from canvaslite.exceptions import CDeprecationWarning
 from canvaslite.utils.uuid import uuid
 
 
@@ -178,3 +179,30 @@ def test_unserializable_arguments_are_refused_at_the_call(add: Any) -> None:
     from canvaslite.exceptions import EncodeError
     with pytest.raises(EncodeError):
         add.delay(object())
+
+
+def test_an_apps_own_send_task_sends_what_its_tasks_are_asked_for() -> None:
+    class Telling(Celery):
+        told: Any = None
+
+        def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+            self.told = name, args, options
+            return super().send_task(name, *args, **options)
+
+    with Telling('unit', broker='memory://', backend='cache+memory://', set_as_current=False) as app:
+        @app.task(name='t', priority=4)
+        def t(x: int) -> None:
+            return None
+
+        result = t.apply_async((1,), link=t.s())
+        name, (args, _), options = app.told
+        assert (name, args, options['priority'], options['task_id']) == ('t', (1,), 4, result.id)
+        assert options['task_type'].name == 't' and options['queue'] is None
+        assert type(result) is type(t.AsyncResult('i'))
+
+
+def test_attributes_that_route_a_task_are_warned_of(app: Celery) -> None:
+    with pytest.warns(CDeprecationWarning, match="The 'queue' task attribute is deprecated"):
+        @app.task(name='t', queue='q', lazy=False)
+        def t() -> None:
+            return None

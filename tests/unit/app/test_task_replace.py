@@ -109,3 +109,11 @@ def test_only_a_member_of_a_chord_can_extend_it(replaced: Any, add: Any) -> None
     within_a_run(replaced)
     with pytest.raises(ValueError, match='not member of any chord'):
         replaced.add_to_chord(add.s())
+
+
+def test_a_chain_that_ends_in_a_group_is_changed_as_it_is_sent(replaced: Any, add: Any, sent: Any) -> None:
+    within_a_run(replaced)
+    steps = chain(add.s(1, 1), group(add.s(2), add.s(3)), app=replaced.app)
+    with pytest.raises(Ignore):
+        replaced.replace(steps)
+    assert steps.tasks[-1].body.name == 'celery.accumulate'

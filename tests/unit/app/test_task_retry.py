@@ -10,6 +10,7 @@ import pytest
 
 from canvaslite import Celery
 from canvaslite.app.retry import backoff_interval
+from canvaslite.app.task import Task
 from canvaslite.exceptions import MaxRetriesExceededError, Reject, Retry
 from canvaslite.utils.uuid import uuid
 
@@ -187,3 +188,20 @@ def test_retries_of_different_runs_do_not_share_their_limit(app: Celery) -> None
     t.on_retry = lambda *args: attempts.append(1)
     t.apply((None,))
     assert len(attempts) == 5
+
+
+def test_errors_of_a_class_based_task_are_retried_where_only_the_registry_knows_it(app: Celery) -> None:
+    class Failing(Task):
+        name = 'failing'
+        autoretry_for = (ValueError,)
+        retry_kwargs = {'max_retries': 2}
+        _app = app
+        runs = 0
+
+        def run(self) -> None:
+            type(self).runs += 1
+            raise ValueError
+
+    task = Failing()
+    app.tasks.register(task)
+    assert task.apply().failed() and Failing.runs == 3

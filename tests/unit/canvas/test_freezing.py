@@ -148,3 +148,35 @@ def test_a_failing_step_stops_the_chain_and_its_errback_runs_once(app: Celery, q
     with pytest.raises(ValueError, match='fails'):
         result.get(timeout=5)
     assert called == ["ValueError('fails')"]
+
+
+@pytest.mark.parametrize('frozen_before', [False, True])
+def test_messages_grow_with_the_canvas_also_where_it_was_frozen_before(app: Celery, s: S, queue: Any,
+                                                                       frozen_before: bool) -> None:
+    sizes = []
+    for groups in (3, 6):
+        canvas = chain(group(s('a', n) for n in range(3)) for _ in range(groups))
+        if frozen_before:
+            canvas.freeze()
+        canvas.apply_async()
+        sizes.append(max(len(json.dumps(body)) for body in queue.bodies()))
+    assert sizes[1] < 3 * sizes[0]
+
+
+@pytest.mark.parametrize('protocol', [1, 2])
+def test_a_body_stays_whole_for_those_who_only_see_links(app: Celery, s: S, protocol: int) -> None:
+    app.conf.task_protocol = protocol
+    sent = []
+    app.amqp.send_task_message = lambda producer, name, message, **options: sent.append(message.body)
+    inner = chord([s('a'), s('b')], chain(s('c'), s('d')), app=app)
+    result = chord([s('e')], _chain(s('f'), inner, app=app, use_link=True if protocol == 2 else None),
+                   app=app).apply_async()
+    body = (sent[0] if protocol == 1 else sent[0][2])['chord']
+    assert body.tasks[1].body.id == result.id
+
+
+def test_a_store_with_its_own_set_chord_size_is_told_each_size(app: Celery, s: S) -> None:
+    told = []
+    app.backend.set_chord_size = lambda group_id, size: told.append((group_id, size))
+    result = chord([s('a'), chain(s('b'), s('c')), group(s('d'), s('e'))], s('body')).apply_async()
+    assert told == [(result.parent.id, 4)]

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+from canvaslite.dropin.homes import HOMES, RENAMED
 
 
 def run(*arguments: str, folder: Path | None = None) -> str:
@@ -149,3 +153,21 @@ def test_log_formats_and_what_a_worker_remembers_are_where_celery_has_them(progr
             if 'add' in line[1]:
                 print(*line)
     ''') == "celery.worker.strategy got add with (1,) {'y': 2}\ncelery.app.trace did add with (1,): 3"
+
+
+def test_the_command_runs_a_project_that_says_celery(tmp_path: Path) -> None:
+    (tmp_path / 'project.py').write_text('import celery\nraise SystemExit(f"loaded by {celery.__name__}")\n')
+    done = subprocess.run([sys.executable, '-m', 'canvaslite', '-A', 'project', 'worker'], capture_output=True,
+                          text=True, cwd=tmp_path, timeout=120, check=False)
+    assert 'loaded by canvaslite' in done.stderr
+
+
+@pytest.mark.parametrize('name', sorted({module for homes in HOMES.values() for module in homes}))
+def test_each_home_is_a_module(name: str) -> None:
+    assert find_spec(f'canvaslite.{name}') is not None
+
+
+@pytest.mark.parametrize('place', sorted({place for renamed in RENAMED.values() for place in renamed.values()}))
+def test_each_renamed_name_is_there(place: str) -> None:
+    module, _, name = place.rpartition(':')
+    assert hasattr(import_module(f'canvaslite.{module}'), name)

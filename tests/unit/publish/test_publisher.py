@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from canvaslite import Celery, signals
+from canvaslite import Celery, chain, signals
 from canvaslite.context import Context
 from canvaslite.current import task_stack
+from canvaslite.publish.amqp import AMQP
 
 
 @pytest.fixture
@@ -122,3 +123,44 @@ def test_a_countdown_out_of_range_is_refused(app: Celery) -> None:
     with pytest.raises(ValueError, match='countdown is out of range'):
         app.publisher.publish('t', (), {}, {'countdown': -2147483649})
 
+
+
+def test_what_is_set_as_send_task_message_gets_all_messages_until_it_is_taken_back(
+        app: Celery, read: Callable[[], list[Any]]) -> None:
+    sent = []
+    app.amqp.send_task_message = lambda producer, name, message, **options: sent.append((name, message, options))
+    app.publisher.publish('t', (1,), {}, {'priority': 3, 'link': {'task': 'after'}})
+    with app.publisher.burst() as burst:
+        app.publisher.publish('u', (2,), producer=burst)
+    del app.amqp.send_task_message
+    app.publisher.publish('v', (3,))
+    (name, message, options), (second, _, _) = sent
+    assert (name, second, message.body[0], options['priority']) == ('t', 'u', (1,), 3)
+    assert message.body[2]['callbacks'] == [{'task': 'after'}]
+    assert [message.headers['task'] for message in read()] == ['v']
+
+
+def test_a_users_own_class_may_send_task_messages(app: Celery, read: Callable[[], list[Any]]) -> None:
+    class Counting(AMQP):
+        sent = 0
+
+        def send_task_message(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
+            self.sent += 1
+            return super().send_task_message(producer, name, message, **options)
+
+    app.amqp_cls = Counting
+    app.publisher.publish('t', (1,))
+    assert app.amqp.sent == len(read()) == 1
+
+
+def test_in_protocol_1_what_follows_in_a_chain_is_linked(app: Celery, read: Callable[[], list[Any]]) -> None:
+    app.conf.task_protocol = 1
+    steps = [app.signature(name, queue=app.conf.task_default_queue) for name in 'abcd']
+    steps[1].link(app.signature('linked'))
+    chain(*steps).apply_async()
+    message, = read()
+    second, = message.payload['callbacks']
+    linked, third = second['options']['link']
+    fourth, = third['options']['link']
+    assert [sig['task'] for sig in (message.payload, second, linked, third, fourth)] == ['a', 'b', 'linked', 'c', 'd']
+    assert 'link' not in fourth['options'] or not fourth['options']['link']

@@ -135,3 +135,11 @@ def test_groups_are_values(app, stored, group):
 def test_forget_removes_the_results_of_the_members(group):
     group.forget()
     assert all(result.state == states.PENDING for result in group)
+
+
+def test_a_store_may_wait_and_fetch_in_its_own_way(app, stored):
+    first, second = stored(1), stored(2)
+    app.backend.get_many = lambda ids, **options: ((task_id, {'status': 'SUCCESS', 'result': 'own'}) for task_id in ids)
+    app.backend.wait_for = lambda task_id, **options: {'status': 'SUCCESS', 'result': 'waited'}
+    assert app.ResultSet([first, second]).join_native() == ['own', 'own']
+    assert app.AsyncResult(first.id).get() == 'waited'
