@@ -34,7 +34,7 @@ extended = package.Celery('extended', set_as_current=False)
 extended.conf.update({**SETTINGS, 'result_extended': True})
 
 #: Before a retry, so that the run before has told all of itself.
-PAUSE = 0.3
+PAUSE = 0.5
 
 sending = bool(os.environ.get('SENDING'))
 spy = Spy(os.environ['SPY'], 'sender' if sending else 'worker')

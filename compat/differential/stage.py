@@ -14,11 +14,11 @@ from compat.differential.spy import HEARING, TASK_SIGNALS, plain
 from compat.differential.wiretap import Wiretap
 
 #: Seconds that the tasks of one scenario may take.
-PATIENCE = 8.0
+PATIENCE = 30.0
 #: The queue that the workers read.
 QUEUE = 'spied'
-#: Seconds for a result that is said to be ready.
-READY_TIMEOUT = 1.0
+#: Seconds for the value of a result that is said to be ready, and for one in a tree that may hold some that are not.
+READY_TIMEOUT, TREE_TIMEOUT = 10.0, 1.0
 
 Record = dict[str, Any]
 
@@ -216,7 +216,7 @@ def describe(result: Any) -> Any:
     for name, node in (('collect', result), ('collect of the first', first)):
         if hasattr(node, 'collect'):
             said[name] = attempt(lambda node=node: [[member.id, value] for member, value in node.collect(
-                timeout=READY_TIMEOUT, propagate=False)])
+                timeout=TREE_TIMEOUT, propagate=False)])
     if hasattr(first, 'build_graph'):
         said['graph'] = attempt(lambda: edges(first.graph))
         said['graph while it runs'] = attempt(lambda: edges(first.build_graph(intermediate=True)))

@@ -188,14 +188,14 @@ def times(s: Any, c: Any, t: Any) -> None:
 
 @scenario
 def an_expired_task(s: Any, c: Any, t: Any) -> None:
-    s.send(t.add.s(1, 1), countdown=0.5, expires=0.2)
+    s.send(t.add.s(1, 1), countdown=1.5, expires=1.2)
 
 
 @scenario
 def an_expired_step(s: Any, c: Any, t: Any) -> None:
-    s.send(t.add.s(1, 1) | t.add.s(2).set(countdown=0.5, expires=0.2) | t.add.s(3))
+    s.send(t.add.s(1, 1) | t.add.s(2).set(countdown=1.5, expires=1.2) | t.add.s(3))
 
 
 @scenario
 def an_expired_member_of_a_header(s: Any, c: Any, t: Any) -> None:
-    s.send(c.chord([t.add.s(1, 1), t.add.s(2, 2).set(countdown=0.5, expires=0.2)], t.collect.s()))
+    s.send(c.chord([t.add.s(1, 1), t.add.s(2, 2).set(countdown=1.5, expires=1.2)], t.collect.s()))

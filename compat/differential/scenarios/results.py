@@ -158,9 +158,9 @@ def an_unfinished_tree(s: Any, c: Any, t: Any) -> None:
 
 @scenario
 def revoked_tasks(s: Any, c: Any, t: Any) -> None:
-    result = t.add.apply_async((1, 2), countdown=1.0)
-    chain = (t.add.s(3, 4).set(countdown=1.0) | t.add.s(5)).apply_async()
-    group = c.group(t.add.s(6, 7), t.add.s(8, 9)).apply_async(countdown=1.0)
+    result = t.add.apply_async((1, 2), countdown=2.0)
+    chain = (t.add.s(3, 4).set(countdown=2.0) | t.add.s(5)).apply_async()
+    group = c.group(t.add.s(6, 7), t.add.s(8, 9)).apply_async(countdown=2.0)
     s.keep(result, 'task')
     s.keep(chain, 'chain')
     s.keep(group, 'group')
@@ -172,7 +172,7 @@ def revoked_tasks(s: Any, c: Any, t: Any) -> None:
 
 @scenario
 def a_revoked_member_of_a_header(s: Any, c: Any, t: Any) -> None:
-    chord = c.chord([t.add.s(1, 2).set(countdown=0.7), t.add.s(3, 4)], t.collect.s()).apply_async()
+    chord = c.chord([t.add.s(1, 2).set(countdown=2.0), t.add.s(3, 4)], t.collect.s()).apply_async()
     s.keep(chord)
     s.await_signal('task_received', 2)
     s.revoke(chord.parent[0])
@@ -180,7 +180,7 @@ def a_revoked_member_of_a_header(s: Any, c: Any, t: Any) -> None:
 
 @scenario
 def revoked_with_links(s: Any, c: Any, t: Any) -> None:
-    result = t.add.apply_async((1, 2), countdown=0.7, link=t.linked.s('never'), link_error=t.errback_new.s())
+    result = t.add.apply_async((1, 2), countdown=2.0, link=t.linked.s('never'), link_error=t.errback_new.s())
     s.keep(result)
     s.await_signal('task_received')
     s.revoke(result)
@@ -190,7 +190,7 @@ def revoked_with_links(s: Any, c: Any, t: Any) -> None:
 def revoked_by_stamps(s: Any, c: Any, t: Any) -> None:
     sig = t.add.s(1, 2)
     sig.stamp(tag='revoked')
-    result = sig.apply_async(countdown=0.7)
+    result = sig.apply_async(countdown=2.0)
     s.keep(result)
     s.await_signal('task_received')
     result.revoke_by_stamped_headers({'tag': ['revoked']})
