@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from canvaslite import states, wire
 from canvaslite.exceptions import ChordError
 from canvaslite.result import GroupResult, allow_join_result, result_from_tuple
+from canvaslite.result.async_result import tasks_of
 
 __all__ = ('ChordJoin', 'Claim', 'Part', 'Report', 'open_chord', 'return_part', 'send_unlock_task')
 
@@ -211,6 +212,11 @@ def _give_back(join: ChordJoin, claim: Claim) -> None:
 def gather_values(backend: Any, join: ChordJoin, claim: Claim, report: Report) -> list[Any]:
     """The values of the header tasks, in order and in the header's shape. Raises `ChordError` if one failed."""
     parts = join.parts(claim) if report.parts is None else report.parts
+    shape = backend.restore_group(claim.group_id, cache=False) if report.shape is UNKNOWN else report.shape
+    header = result_from_tuple(shape, backend.app) if shape else None
+    if header is not None:  # a part may have its place in a group within the header
+        places = {result.id: place for place, result in enumerate(tasks_of(header))}
+        parts = sorted(parts, key=lambda part: places.get(part.task_id, len(places)))
     values: list[Any] = []
     failures: list[tuple[str, Any]] = []
     for part in parts:
@@ -224,10 +230,8 @@ def gather_values(backend: Any, join: ChordJoin, claim: Claim, report: Report) -
         values.append(value)
     if failures:
         raise chord_error('; '.join(message for message, _ in failures), failures[0][1])
-    shape = backend.restore_group(claim.group_id, cache=False) if report.shape is UNKNOWN else report.shape
-    if not shape:
+    if header is None:
         return values
-    header = result_from_tuple(shape, backend.app)
     known = {part.task_id: value for part, value in zip(parts, values, strict=True)}
     try:
         return shaped_values(header, known)

@@ -87,6 +87,7 @@ class FailurePropagation:
             if request.id is not None:
                 store = store_result and state in states.PROPAGATE_STATES
                 self.keep_outcome(request.id, exc, state, traceback, request, store)
+            waiting.extend(request.chain or ())
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> None:
         """The chord has failed: call the errbacks of its body, fail the body, and what depends on it.
@@ -103,13 +104,14 @@ class FailurePropagation:
             inner, ends = _inner_canvases(sig)
             if not inner:
                 self._fail_body(sig, errbacks, error, traceback)
-            elif sig.get('task') == wire.CHAIN:
-                waiting.appendleft((_awaited_like(sig, inner[0]) if inner[0] is ends else inner[0], errbacks))
-                self._fail_chain([_awaited_like(sig, step) if step is ends else step for step in inner[1:]],
-                                 error, traceback)
+            elif ends is None:
+                waiting.extendleft((member, errbacks) for member in reversed(inner))
             else:
-                waiting.extendleft((_awaited_like(sig, member) if sig.get('task') == wire.CHORD else member, errbacks)
-                                   for member in reversed(inner))
+                inner[-1] = _awaited_like(sig, ends)
+                # Of a chain the first step would have been next, of a chord the body says that it has failed.
+                told = inner.pop(0 if sig.get('task') == wire.CHAIN else -1)
+                waiting.appendleft((told, errbacks))
+                self._fail_chain(inner, error, traceback)
 
     def _fail_body(self, sig: Mapping[str, Any], errbacks: list[Any], error: BaseException,
                    traceback: str | None) -> None:
@@ -191,10 +193,17 @@ def _inner_canvases(sig: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], Ma
     kind, kwargs = sig.get('task'), sig.get('kwargs') or {}
     inner: list[Mapping[str, Any]] = []
     if kind == wire.CHORD and kwargs.get('body'):
-        inner = [kwargs['body']]
+        header = kwargs.get('header') or ()
+        members = header['kwargs']['tasks'] if isinstance(header, Mapping) else header
+        inner = [*map(_uncounted, members), kwargs['body']]
     elif kind in (wire.CHAIN, wire.GROUP):
         inner = list(kwargs.get('tasks') or ())
     return inner, inner[-1] if inner and kind != wire.GROUP else None
+
+
+def _uncounted(member: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A header's member without the chord, which has failed as a whole."""
+    return {**member, 'options': {**(member.get('options') or {}), 'chord': None}}
 
 
 def _awaited_like(outer: Mapping[str, Any], sig: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -128,7 +128,10 @@ class _chain(Canvas):
                                            group_index=group_index))
         if not results:
             return None
-        if link:
+        if link and steps[0].KIND == 'group':
+            for callback in maybe_list(link) or ():
+                steps[0].link(maybe_signature(callback))
+        elif link:
             steps[0].extend_list_option('link', link)
         *rest, first = steps
         # What followed the chain itself comes after its own steps: both lists have the next step last.
@@ -196,7 +199,7 @@ class _chain(Canvas):
             last.extend_list_option('link', link)
         if task_id and steps and steps[-1].KIND == 'task':
             steps[-1].id = task_id
-        args, last = (*(args or ()), *self['args']), None
+        args, last = (*(() if self['immutable'] else args or ()), *self['args']), None
         for step in steps:
             if last is not None:
                 with allow_join_result():  # also inside a task, as what ran here need not be waited for

@@ -8,8 +8,8 @@ from typing import Any
 from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
-from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups
-from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
+from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups, with_partials
+from canvaslite.canvas.parts import Canvas, copy_members, copy_signature, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
@@ -107,7 +107,6 @@ class _chord(Canvas):
         if not self._disposable and self.app.conf.canvas_strict:
             copy, options = strict_copy(self.with_body(maybe_signature(body, app=self._app)), options)
             return copy.apply_async(args, kwargs, task_id=task_id, producer=producer, **options)
-        args, kwargs = self.partials(args, kwargs)
         delay = given({name: options.pop(name, None) for name in ('countdown', 'eta')})
         if not self._disposable or body is not self.body:
             body = maybe_signature(body, app=self._app).clone()
@@ -117,6 +116,7 @@ class _chord(Canvas):
         if app.conf.task_always_eager:
             with allow_join_result():
                 return self.apply(args, kwargs, body=_link_to_body(body, merged), task_id=task_id)
+        args, kwargs = self.partials(args, kwargs)
         for name in ('countdown', 'eta'):
             merged.pop(name, None)  # of `run` these are the pauses between two looks at an unfinished header
         merged.update(given({'task_id': task_id, 'header_delay': delay or None, 'producer': producer}))
@@ -252,6 +252,8 @@ chord = _chord
 def _as_header(header: Any, app: Any) -> Any:
     """The members of a header: a list, lazy for a generator."""
     if is_signature(header):
+        if header.KIND == 'group' and any(partials := header.partials((), {})):
+            return [with_partials(member, *partials) for member in header.tasks]
         if header.KIND == 'group' and not ROUTING.isdisjoint(header['options']) and is_strict(header):
             return header.clone()
         return header.tasks if header.KIND in ('group', 'chain') else [header]

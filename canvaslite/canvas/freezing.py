@@ -9,11 +9,11 @@ canvas is a generator that yields the ``freezing`` of each canvas in it and is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from canvaslite.canvas.members import ends_in_group, is_empty_group, is_signature, unroll_groups
+from canvaslite.canvas.members import ends_in_group, is_empty_group, is_signature, unroll_groups, with_partials
 from canvaslite.canvas.signatures import Signature, own_app
 from canvaslite.canvas.steps import make_chord
 from canvaslite.canvas.strict import joined
@@ -141,10 +141,10 @@ def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: 
     Where a group has a `limit`, its members have the option `window`, the same for all: a name, and the (lowest) limit.
     """
     flat: list[Any] = []
-    pending = [(iter(members), _window(None, limit))]
+    pending: list[tuple[Iterator[Any], Any, Any, Any]] = [(iter(members), _window(None, limit), (), {})]
     while pending:
-        members, window = pending[-1]
-        for member in members:
+        within, window, args, kwargs = pending[-1]
+        for member in within:
             if not is_signature(member):
                 member = revive(member)
             elif copy and member.KIND == 'task':
@@ -152,11 +152,11 @@ def flatten_members(members: Iterable[Any], revive: Callable[[Any], Any], copy: 
             if member.KIND == 'group' or member.KIND == 'chunks':
                 inner = member.group() if member.KIND == 'chunks' else member
                 limit = inner['options'].get('max_concurrency')
-                pending.append((iter(inner['kwargs']['tasks']), _window(window, limit)))
+                pending.append((iter(inner['kwargs']['tasks']), _window(window, limit), *inner.partials(args, kwargs)))
                 break
             if member.KIND == 'chain' and not member['kwargs']['tasks']:
                 continue
-            flat.append(member.clone() if copy and member.KIND != 'task' else member)
+            flat.append(with_partials(member.clone() if copy and member.KIND != 'task' else member, args, kwargs))
             if window is not None:
                 flat[-1] = member = with_one_result(flat[-1])
                 member['options']['window'] = window

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import as_members
-from canvaslite.canvas.signatures import Signature, given, signature
+from canvaslite.canvas.signatures import Signature, given, maybe_signature, signature
+from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.saferepr import truncate
 from canvaslite.wire import CHUNKS, MAP, STARMAP
 
@@ -82,7 +83,7 @@ class chunks(_basemap):
         if isinstance(it, int) and not isinstance(n, int):
             task, it, n = n, task, it
         super().__init__(task, it, **options)
-        self['kwargs']['n'] = n
+        self['kwargs']['n'], self['subtask_type'] = n, 'chunks'
 
     def __call__(self, **options: Any) -> Any:  # type: ignore[override]
         """Send all jobs."""
@@ -96,10 +97,14 @@ class chunks(_basemap):
         return self.group().apply(args, kwargs, **options)
 
     def group(self) -> Any:
-        """The group of its jobs."""
+        """The group of its jobs, with what was linked to the chunks linked to it."""
         call = self['kwargs']
         parts = split(call['it'], call['n'])
-        return group([xstarmap(call['task'], part, app=self._app) for part in parts], app=self._app)
+        jobs = group([xstarmap(call['task'], part, app=self._app) for part in parts], app=self._app)
+        for key in ('link', 'link_error'):
+            for linked in maybe_list(self['options'].get(key)) or () if jobs.tasks else ():
+                getattr(jobs, key)(maybe_signature(linked, app=self._app))
+        return jobs
 
     @classmethod
     def apply_chunks(cls, task: Any, it: Any, n: int, app: Any = None) -> Any:

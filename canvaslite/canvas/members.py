@@ -116,8 +116,13 @@ def unroll_groups(sig: Any, sent: bool = True) -> Any:
             break
         if member.KIND not in ('group', 'chunks') and (not sent or sig.app.conf.canvas_strict):
             break
-        sig = member
+        sig = with_partials(member, *sig.partials((), {}))
     return sig
+
+
+def with_partials(member: Any, args: Any, kwargs: Any) -> Any:
+    """`member`, or a copy of it with what its group gives it."""
+    return member.clone(args, kwargs) if args or kwargs else member
 
 
 def ends_in_group(sig: Any, sent: bool = True) -> bool:

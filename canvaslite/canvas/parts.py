@@ -103,7 +103,9 @@ class Canvas(Signature):
     def set_immutable(self, immutable: bool) -> None:
         """Say of each member whether it takes no arguments but its own."""
         for member in self.change_members():
+            member.accept_partial(self['args'])  # what it gives them is theirs from now on
             member.set_immutable(immutable)
+        self['args'] = ()
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Stamp its tasks and what is linked to it, in place; returns itself."""

@@ -119,7 +119,7 @@ class AsyncResult(ResultBase):
         """The first task before this one that is known to have failed, or None; `look` asks the store, in one go."""
         tasks: list[Any] = []
         for node in reversed(list(self.ancestors())):
-            tasks.extend(_tasks_of(node))
+            tasks.extend(tasks_of(node))
         unknown = [task.id for task in tasks if not task._cache] if look else []
         metas = self.backend.get_task_metas(unknown) if unknown else {}
         for task in tasks:
@@ -444,7 +444,7 @@ class EagerResult(AsyncResult):
         return self.__class__(*self.__reduce_args__())
 
 
-def _tasks_of(node: Any) -> list[Any]:
+def tasks_of(node: Any) -> list[Any]:
     """The results of tasks that `node` stands for: itself, or the members of a group, at any depth."""
     tasks: list[Any] = []
     waiting = [node]
