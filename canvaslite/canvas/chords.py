@@ -175,8 +175,9 @@ class _chord(Canvas):
     def _apply(self, args: Any, kwargs: Any, propagate: bool = True, body: Any = None, **options: Any) -> Any:
         if body is None:
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
-        args, kwargs = self.partials(args, kwargs)
-        results = [member.apply(args, kwargs) for member in self._header_to_run(self.app)._flat_members(copy=False)]
+        header = self._header_to_run(self.app)
+        args, kwargs = header.partials(*self.partials(args, kwargs))
+        results = [member.apply(args, kwargs) for member in header._flat_members(copy=False)]
         with allow_join_result():
             result = body.apply(args=([result.get(propagate=propagate) for result in results],))
         result.parent = self.app.GroupResult(self.id, results)
