@@ -9,7 +9,7 @@ from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups, with_partials
-from canvaslite.canvas.parts import Canvas, copy_members, copy_signature, name_module_once
+from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy

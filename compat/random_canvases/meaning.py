@@ -116,8 +116,7 @@ class Meaning:
         elif plan.kind == 'become':
             assert plan.body is not None
             self._note(plan.name, inputs)
-            canvas = joined(plan.body, Plan('give')) if ends_in_group(plan.body) else plan.body
-            return self.run(canvas, inputs if plan.count else (), links, errbacks)
+            return self.run(with_one_result(plan.body), inputs if plan.count else (), links, errbacks)
         else:
             value = self._do(plan.kind, plan.name, inputs, plan.count)
         if not isinstance(value, Failed):
@@ -277,6 +276,16 @@ def joined(plan: Plan, following: Plan) -> Plan:
     if plan.kind == 'chain':
         return Plan('chain', parts=(*steps_of(plan), following))
     return Plan('chord', parts=(plan,), body=following)
+
+
+def with_one_result(plan: Plan) -> Plan:
+    """What replaces a task: a group at its end is joined to one list, which is the value of a chain for its links."""
+    if not ends_in_group(plan):
+        return plan
+    if plan.kind == 'chain':
+        *before, last = units_of(steps_of(plan, dressed=False)) or [Plan('group')]
+        return replace(plan, parts=(*before, joined(last, Plan('give'))), spelling='')
+    return joined(plan, Plan('give'))
 
 
 def shape_of(plan: Plan, failed: Failed) -> Any:
