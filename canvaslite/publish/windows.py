@@ -73,13 +73,16 @@ def end_member(app: Any, window: str, member_id: str) -> None:
 
     Raises `OperationalError` when the broker is away.
     """
-    with app.connection_or_acquire() as connection:
-        try:
-            with connection.channel() as channel:
-                _move_on(channel, window, member_id)
-        except connection.connection_errors + connection.channel_errors as exc:
-            connection.collect()
-            raise OperationalError(f'The members that wait in the window {window} cannot be sent: {exc}') from exc
+    for last in (False, True):  # the first connection may have been lost while nobody used it
+        with app.connection_or_acquire() as connection:
+            try:
+                with connection.channel() as channel:
+                    _move_on(channel, window, member_id)
+                return
+            except connection.connection_errors + connection.channel_errors as exc:
+                connection.collect()
+                if last:
+                    raise OperationalError(f'The members that wait in {window} cannot be sent: {exc}') from exc
 
 
 def _move_on(channel: Any, window: str, member_id: str) -> None:

@@ -21,8 +21,9 @@ def handle_of(result: Any) -> Any:
     while waiting:
         node = waiting.pop()
         kind = type(node)
-        if kind not in kinds:
-            kinds[kind] = type(kind.__name__, (Handle, kind), {'__doc__': kind.__doc__})
-        node.__class__ = kinds[kind]
-        waiting.extend(node.results or ())
+        if node is not None and not isinstance(node, Handle):
+            if kind not in kinds:
+                kinds[kind] = type(kind.__name__, (Handle, kind), {'__doc__': kind.__doc__})
+            node.__class__ = kinds[kind]
+            waiting.extend(node.results or ())
     return result

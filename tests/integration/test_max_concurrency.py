@@ -211,6 +211,8 @@ def test_a_limit_holds_on_other_brokers_and_stores(
     results = group(members, max_concurrency=2).apply_async()
     assert results.get(timeout=90) == [f'{n}/2' for n in range(10)]
     assert record.most_members_at_once() == 2
+    joined = chord(group((project.identity.s(n) for n in range(8)), max_concurrency=2), project.collect.s())
+    assert joined.apply_async().get(timeout=60) == list(range(8))
 
 
 def test_a_limit_holds_with_publisher_confirms_and_without_results(

@@ -46,6 +46,11 @@ def test_applied_to_an_app_every_canvas_returns_a_handle(app: Celery) -> None:
         assert all(callable(handle.result) for handle in handles)
 
 
+def test_applied_to_an_app_an_empty_canvas_is_nothing(app: Celery) -> None:
+    assert chain().apply(app) is None
+    assert group().apply(app).result(timeout=1) == []
+
+
 def test_applied_to_arguments_a_canvas_runs_here_and_now(app: Celery) -> None:
     add = app.tasks['add']
     assert add.s(2).apply((1,)).get() == 3
