@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from canvaslite import Celery, chain, chord, group
+from canvaslite.canvas.freezing import with_one_result
 
 
 @pytest.mark.parametrize('which, value', [
@@ -28,3 +29,9 @@ def test_a_member_of_a_header_replaced_by_a_group_gives_its_list(
         return self.replace(canvas.clone())
     assert value_of(outer.s()) == value
     assert value_of(chord([outer.s(), s('o')], s('end'))) == ['end', [value, ['o']]]
+
+
+def test_what_joins_a_group_that_replaces_a_task_belongs_to_the_app_of_the_group(app: Celery) -> None:
+    with Celery('other'):  # the current one
+        joined = with_one_result(group(app.tasks['add'].s(1, 1), app.tasks['add'].s(2, 2)))
+    assert joined.body.app is app
