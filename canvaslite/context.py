@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from canvaslite.utils.undecoded import Undecoded
+
 #: Headers RabbitMQ adds when it dead-letters; sent again they would look like a cycle to it.
 X_DEATH_HEADERS = frozenset({
     'x-death', 'x-first-death-exchange', 'x-first-death-queue', 'x-first-death-reason',
@@ -14,6 +16,22 @@ X_DEATH_HEADERS = frozenset({
 
 #: Message headers that belong to the protocol but are no attribute of a context.
 _PROTOCOL_ONLY = frozenset({'lang', 'task', 'argsrepr', 'kwargsrepr', 'compression'})
+
+
+class _Carried:
+    """What a message carries for others than its task: decoded when it is looked at."""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    def __get__(self, context: Any, owner: Any = None) -> Any:
+        value = None if context is None else context.__dict__.get(self.name)
+        if isinstance(value, Undecoded):
+            value = context.__dict__[self.name] = value.decode()
+        return value
+
+    def __set__(self, context: Any, value: Any) -> None:
+        context.__dict__[self.name] = value
 
 
 class Context:
@@ -28,8 +46,8 @@ class Context:
     kwargs: Any = None
     callbacks: Any = None
     errbacks: Any = None
-    chain: Any = None
-    chord: Any = None
+    chain: Any = _Carried()
+    chord: Any = _Carried()
     called_directly = True
     correlation_id: str | None = None
     delivery_info: dict[str, Any] | None = None
@@ -86,6 +104,11 @@ class Context:
             limits = values['timelimit']
             paired = isinstance(limits, (list, tuple)) and len(limits) >= 2
             self.time_limit, self.soft_time_limit = (limits[0], limits[1]) if paired else (None, None)
+
+    @property
+    def awaited_by_chord(self) -> bool:
+        """Whether this is the run of a part of a chord. Does not decode the chord's body, as ``chord`` would."""
+        return bool(self.__dict__.get('chord'))
 
     def clear(self) -> None:
         self.__dict__.clear()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from kombu.exceptions import OperationalError
 
 from canvaslite import states, wire
+from canvaslite.context import Context
 from canvaslite.exceptions import ChordError
 from canvaslite.result import GroupResult, allow_join_result, result_from_tuple
 from canvaslite.result.async_result import tasks_of
@@ -136,19 +137,25 @@ def return_part(backend: Any, join: ChordJoin, request: Any, state: str, result:
     """Count the outcome of the header task of `request`; send the body if it was the last one."""
     part = part_of(backend, request, state, result)
     if part is not None:
-        act_on_report(backend, join, join.part(part), request.chord)
+        part = part._replace(size=request.chord.get('chord_size'))
+        act_on_report(backend, join, join.part(part), request)
+
+
+def is_part(request: Any) -> bool:
+    """Whether `request` (or None) is that of a header task."""
+    return bool(request is not None and (
+        request.awaited_by_chord if isinstance(request, Context) else request.chord))
 
 
 def part_of(backend: Any, request: Any, state: str, result: Any) -> Part | None:
     """The part that this outcome is, or None for a request without group or id."""
     if not request.group or not request.id:
         return None
-    return Part(request.group, request.id, request.group_index, state, backend.encode_result(result, state),
-                request.chord.get('chord_size'))
+    return Part(request.group, request.id, request.group_index, state, backend.encode_result(result, state))
 
 
-def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) -> None:
-    """Do what follows from a part: send the body if it is ours to send.
+def act_on_report(backend: Any, join: ChordJoin, report: Report, request: Any) -> None:
+    """Do what follows from the part that `request` was: send the body if it is ours to send.
 
     If the broker or the store goes away meanwhile, that is no failure of the chord: the claim is given back and the
     error raised, so that the header task's message comes again, and its part, counted already, claims again.
@@ -156,7 +163,7 @@ def act_on_report(backend: Any, join: ChordJoin, report: Report, callback: Any) 
     if report.status != CLAIMED or report.claim is None:
         return
     try:
-        _send_or_fail(backend, join, report.claim, report, callback)
+        _send_or_fail(backend, join, report.claim, report, request.chord)
     except BaseException:
         _give_back(join, report.claim)
         raise

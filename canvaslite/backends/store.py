@@ -141,7 +141,7 @@ class Backend(ResultCodec, FailurePropagation):
         """Store a final outcome and count it. A store that can do both in one atomic step overrides this."""
         if store:
             self.store_result(task_id, result, state, traceback=traceback, request=request)
-        if request is not None and request.chord:
+        if chords.is_part(request):
             self.on_chord_part_return(request, state, result)
 
     def store_result(self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial as bind
 from typing import Any
@@ -17,6 +18,7 @@ from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.steps import make_chord
 from canvaslite.canvas.strict import joined, strict_copy
 from canvaslite.result import GroupResult
+from canvaslite.utils.undecoded import Undecoded
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import GROUP, WINDOW_HEADER
 
@@ -195,9 +197,20 @@ class group(Canvas):
             return (super().link_error(errback),)
         return tuple(member.link_error(errback.clone()) for member in self.change_members())
 
-    def __repr__(self) -> str:
+    def describe(self, show: Callable[[Any], str]) -> str:
+        """Its text, of those of its parts."""
         members = self.tasks
-        return name_module_once(members[0], f'group({members!r})') if members else 'group(<empty>)'
+        return name_module_once(members[0], f'group({show(members)})') if members else 'group(<empty>)'
+
+
+def _share_chord(members: list[Any]) -> None:
+    """Let the chord that all these tasks are parts of be encoded once."""
+    chord = members[0]['options'].get('chord') if len(members) > 1 else None
+    if chord is not None and not isinstance(chord, Undecoded):
+        shared = Undecoded(value=chord)
+        for member in members:
+            if member['options'].get('chord') is chord:
+                member['options']['chord'] = shared
 
 
 class _Sending(threading.local):
@@ -239,6 +252,7 @@ def _send_members(members: list[Any], producer: Any, options: dict[str, Any]) ->
     """
     options = {**options, 'producer': producer}
     first = next((place for place, member in enumerate(members) if member.KIND != 'task'), len(members))
+    _share_chord(members[:first])
     for member in members[:first]:
         member.apply_async(**options)
     waiting = deque((member, options) for member in members[first:])

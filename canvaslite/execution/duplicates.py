@@ -56,7 +56,7 @@ def repeat_record(run: Run, meta: Mapping[str, Any] | None = None) -> Outcome:
     except Exception as exc:
         logger.exception('Failed to dispatch chain/callbacks for deduplicated task %s', run.id)
         return Outcome(Kind.REQUEUED, exc)
-    if meta if context.chord else context.headers:
+    if meta if context.awaited_by_chord else context.headers:
         # Counting a part twice does no harm; that it was never counted is what a crash may have left.
         persist(run, 'keep_outcome', run.id, value, states.SUCCESS, None, context, False)
     _succeeded[run.id] = None

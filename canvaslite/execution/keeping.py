@@ -44,7 +44,7 @@ def keep(run: Run) -> None:
 
 
 def _keep_success(run: Run) -> None:
-    if not (run.stores_result or run.context.chord or run.context.headers):
+    if not (run.stores_result or run.context.awaited_by_chord or run.context.headers):
         return
     try:
         persist(run, 'mark_as_done', run.id, run.value, run.context, run.stores_result)

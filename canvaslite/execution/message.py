@@ -7,8 +7,6 @@ Everything else goes through kombu's registry and `canvaslite.protocol`, which s
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
-from json import JSONDecoder
 from typing import Any, NamedTuple
 
 from kombu.compression import decompress
@@ -20,12 +18,9 @@ from canvaslite.context import Context
 from canvaslite.protocol import decode as decode_protocol
 from canvaslite.protocol.job import AMQP_PROPERTIES, Job
 from canvaslite.transport.properties import decode_properties
+from canvaslite.utils.undecoded import read_body
 
 JSON = 'application/json'
-
-_decode_plain: Callable[[str], Any] = JSONDecoder().decode
-#: kombu's JSON has types of its own (uuid, datetime, Decimal, bytes), written as a mapping with ``__type__``.
-_decode_typed: Callable[[str], Any] = JSONDecoder(object_hook=kombu_json.object_hook).decode
 
 
 class Head(NamedTuple):
@@ -91,8 +86,7 @@ class MessageReader:
                 raise DecodeError(f'the body cannot be decompressed as {head.compression!r}: {exc!r}') from exc
         if head.content_type == JSON and self.short_way:
             try:
-                text = body.decode()
-                return (_decode_typed if '__type__' in text else _decode_plain)(text)
+                return read_body(body.decode())
             except Exception as exc:
                 raise DecodeError(str(exc)) from exc
         return loads(body, head.content_type, head.content_encoding, accept=self.accept)

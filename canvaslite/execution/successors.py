@@ -8,6 +8,7 @@ from typing import Any
 from canvaslite.canvas import maybe_signature
 from canvaslite.context import Context
 from canvaslite.current import App
+from canvaslite.utils.undecoded import ChainTail
 
 
 def send_successors(app: App, context: Context, value: Any) -> None:
@@ -23,7 +24,12 @@ def send_successors(app: App, context: Context, value: Any) -> None:
             options['producer'] = producer
         for callback in context.callbacks or ():
             maybe_signature(callback, app=app).apply_async((value,), **options)
-        if context.chain:
-            # The chain is stored last step first, and each step hands on what is left of it.
-            step = maybe_signature(context.chain[-1], app=app)
-            step.apply_async((value,), chain=context.chain[:-1], **options)
+        chain = context.__dict__.get('chain')
+        if chain:
+            # The chain is stored last step first, and each step hands on what is left of it: undecoded, unless the
+            # next step is a canvas, which keeps it for its end.
+            step, rest = chain.split() if isinstance(chain, ChainTail) else (chain[-1], chain[:-1])
+            step = maybe_signature(step, app=app)
+            if isinstance(rest, ChainTail) and step.KIND != 'task':
+                rest = rest.decode()
+            step.apply_async((value,), chain=rest, **options)

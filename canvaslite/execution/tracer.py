@@ -108,7 +108,7 @@ def call(run: Run) -> None:
 def _succeed(run: Run) -> None:
     """Send what follows a success; the task has failed if that cannot be sent."""
     context = run.context
-    if run.kind is not Kind.SUCCESS or not (context.callbacks or context.chain):
+    if run.kind is not Kind.SUCCESS or not (context.callbacks or context.__dict__.get('chain')):
         return
     try:
         send_successors(run.prepared.app, context, run.value)

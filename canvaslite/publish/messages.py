@@ -18,6 +18,8 @@ from kombu.serialization import registry
 from kombu.utils import json as kombu_json
 
 from canvaslite.transport.properties import encode_properties
+from canvaslite.utils import deepjson
+from canvaslite.utils.undecoded import Undecoded
 
 __all__ = ('BodyEncoder', 'Destination', 'Outgoing', 'RawMessage', 'body_encoder', 'resolve_target')
 
@@ -141,7 +143,7 @@ def resolve_target(amqp: Any, queue: Any = None, exchange: Any = None, routing_k
 
 # --- bodies: [args, kwargs, canvas] through one of kombu's serializers ------------------------------
 
-_NO_CANVAS = {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}
+_NO_CANVAS: dict[str, Any] = {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}
 _JSON_END = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 
 
@@ -168,13 +170,24 @@ class BodyEncoder:
         """The body. `embed` None stands for no canvas. Raises `EncodeError`."""
         if embed is None and self._json_chunks is not None:
             return self.encode_payload((args, kwargs))[:-1] + _JSON_END
-        return self.encode_payload((args, kwargs, _NO_CANVAS if embed is None else embed))
+        embed = _NO_CANVAS if embed is None else embed
+        carried = [name for name, value in embed.items() if isinstance(value, Undecoded)]
+        if not carried:
+            return self.encode_payload((args, kwargs, embed))
+        if self._json_chunks is None:
+            return self.encode_payload((args, kwargs, {**embed, **{name: embed[name].decode() for name in carried}}))
+        entries = [b'"%s": %s' % (name.encode(), value.encode(self.encode_payload) if name in carried
+                                  else self.encode_payload(value)) for name, value in embed.items()]
+        return self.encode_payload((args, kwargs))[:-1] + b', {' + b', '.join(entries) + b'}]'
 
     def encode_payload(self, payload: Any) -> bytes:
         """Any payload as bytes. Raises `EncodeError`."""
         try:
             if self._json_chunks is not None:
-                return ''.join(self._json_chunks(payload, 0)).encode()
+                try:
+                    return ''.join(self._json_chunks(payload, 0)).encode()
+                except RecursionError:
+                    return deepjson.dumps(payload).encode()
             data = self.codec.encoder(plain_copy(payload))
         except Exception as exc:
             raise EncodeError(exc) from exc
@@ -186,7 +199,7 @@ def _make_chunk_encoder() -> Callable[[Any, int], Any]:
     make: Any = getattr(json_encoder, 'c_make_encoder', None)
     if make is None:  # an interpreter without the C accelerator
         return lambda value, level: encoder.encode(value)
-    # No markers: they would be shared by threads; an endless structure ends in RecursionError all the same.
+    # No markers: they would be shared by threads; an endless structure ends as a too deep one.
     return make(None, encoder.default, json_encoder.encode_basestring_ascii, None, encoder.key_separator,
                 encoder.item_separator, False, False, True)
 

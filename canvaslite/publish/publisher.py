@@ -25,6 +25,7 @@ from canvaslite.publish.messages import Outgoing, RawMessage
 from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
 from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
 from canvaslite.publish.windows import Gathered, end_member, fill
+from canvaslite.utils.undecoded import Undecoded
 from canvaslite.utils.uuid import uuid
 
 #: Options that steer the caller and say nothing about the message.
@@ -173,6 +174,9 @@ class Publisher:
         app = self.app
         left = {option: value for option, value in options.items() if option not in _CALLERS_OWN}
         said = {option: left.pop(option, None) for option in _OF_THE_MESSAGE}
+        for option in ('chain', 'chord'):
+            if isinstance(said[option], Undecoded):
+                said[option] = said[option].decode()
         stamped = left.pop('stamped_headers', None)
         stamps = {stamp: left.pop(stamp, None) for stamp in stamped or ()}
         router = options.get('router') or app.amqp.router

@@ -120,8 +120,7 @@ class DatabaseBackend(BaseBackend):
     def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                        store: bool) -> None:
         """Store a final outcome and count it in its chord, in one transaction."""
-        in_chord = request is not None and request.chord
-        part = chords.part_of(self, request, state, result) if in_chord else None
+        part = chords.part_of(self, request, state, result) if chords.is_part(request) else None
         if part is None:
             super().keep_and_count(task_id, result, state, traceback, request, store)
             return
@@ -130,7 +129,7 @@ class DatabaseBackend(BaseBackend):
         report = self._ensure_retryable(self.database.transact, self._keep_and_count, row, part, uuid(),
                                         fallback_exc=partial(BackendStoreError, task_id=task_id, state=state),
                                         fallback_msg='failed to store result on the backend')
-        chords.act_on_report(self, self.join, report, request.chord)
+        chords.act_on_report(self, self.join, report, request)
 
     def _keep_and_count(self, connection: Any, row: Mapping[str, Any] | None, part: chords.Part,
                         token: str) -> chords.Report:

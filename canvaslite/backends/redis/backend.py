@@ -222,13 +222,13 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
                        store: bool) -> None:
         """Store a final outcome and count it in its chord, in one step."""
         part = None
-        if request is not None and request.chord and self._joins_by_script:
+        if self._joins_by_script and chords.is_part(request):
             part = chords.part_of(self, request, state, result)
         if part is None:
             super().keep_and_count(task_id, result, state, traceback, request, store)
             return
         stored = self._form_of_result(task_id, part.result, state, traceback, request) if store else None
-        chords.act_on_report(self, self.join, self.join.keep_and_count(part, stored), request.chord)
+        chords.act_on_report(self, self.join, self.join.keep_and_count(part, stored), request)
 
     @cached_property
     def _joins_by_script(self) -> bool:
