@@ -174,6 +174,9 @@ class _chain(Canvas):
     def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_end: Any) -> Freezing:
         """`freeze`, to be driven."""
         steps = self._lay_out(self['args'], None, self.tasks, None, self.app, False)
+        fresh = self._take_fresh()
+        for step in steps:
+            step._fresh = fresh
         results = yield from freezing_steps(steps, root_id, **of_end)
         self._frozen = steps, results
         self.id = results[0].id if results else of_end.get('_id')

@@ -55,8 +55,12 @@ class _chord(Canvas):
         """The chord that `d` describes."""
         d = cls.revive_parts(d, app)
         parts = d['kwargs']
-        chord = cls(parts.pop('header', ()), parts.pop('body', None), kwargs=parts, app=app,
+        header = parts.pop('header', ())
+        revived = isinstance(header, list)  # nobody else holds the members: they need no copy
+        chord = cls(() if revived else header, parts.pop('body', None), kwargs=parts, app=app,
                     options=d['options'], args=d.get('args'), immutable=bool(d.get('immutable')))
+        if revived:
+            chord['kwargs']['header'] = header
         chord.update((key, d[key]) for key in d if key not in chord)
         return chord
 
@@ -187,6 +191,7 @@ class _chord(Canvas):
         """`freeze`, to be driven; the result is None without a body."""
         own = self._disposable
         header = self.header_group()
+        header._fresh = fresh = self._take_fresh()
         if own:
             header._disposable = True
             self.body = _unwrap(self.body)
@@ -197,7 +202,7 @@ class _chord(Canvas):
         if body is None:
             return None
         if body.PARTS:
-            body._disposable = body._disposable or own
+            body._disposable, body._fresh = body._disposable or own, fresh
             result = yield body.freezing(root_id=root_id, **of_body)
         else:
             result = body.freeze(root_id=root_id, **of_body)

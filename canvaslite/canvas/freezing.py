@@ -121,6 +121,7 @@ def freezing_members(members: list[Any], disposable: bool, start: int = 0, **opt
         if member.KIND == 'task':
             results.append(member.freeze(group_index=index, **options))
             continue
+        member._fresh = True
         if disposable:
             member._disposable = True
         results.append((yield member.freezing(group_index=index, **options)))

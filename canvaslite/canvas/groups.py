@@ -164,7 +164,7 @@ class group(Canvas):
         # As Celery does, also where nothing is known: the group's options are its members' when it is sent.
         root_id = options.setdefault('root_id', root_id)
         parent_id = options.setdefault('parent_id', parent_id)
-        members = self._flat_members(copy=not self._disposable)
+        members = self._flat_members(copy=not (self._take_fresh() or self._disposable))
         results = yield from freezing_members(members, self._disposable, start, group_id=group_id, chord=chord,
                                               root_id=root_id, parent_id=parent_id)
         self['kwargs']['tasks'] = members

@@ -85,6 +85,10 @@ class Canvas(Signature):
         return drive(self.freezing(_id=_id, group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id,
                                    group_index=group_index))
 
+    def _take_fresh(self) -> bool:
+        fresh, self._fresh = self._fresh, False  # whoever looks at it once it is frozen holds its parts
+        return fresh
+
     def partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The arguments for each of its members: those given, and its own."""
         own = {name: value for name, value in self['kwargs'].items() if name not in (*self.PARTS, 'kwargs')}

@@ -64,6 +64,8 @@ class Signature(dict[str, Any]):
     _type: Any = None
     #: A copy that nobody else holds and that is used up when it is applied: it may be changed in place.
     _disposable: bool = False
+    #: All parts of it are copies that nobody else holds: they need not be copied again.
+    _fresh: bool = False
 
     name = task = Entry('task')
     args = Entry('args')

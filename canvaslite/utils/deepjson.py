@@ -19,7 +19,7 @@ _SPACE = re.compile(r'[ \t\n\r]*')
 _ATOM = re.compile(r'[^\s,\]}:]+')
 _END = object()
 #: At each so many levels, what is in there is tried by the standard library.
-EVERY = 50
+EVERY = 200
 _encoder = kombu_json.JSONEncoder()
 _decoder = json.JSONDecoder(object_hook=kombu_json.object_hook)
 

@@ -21,6 +21,7 @@ _plain, _typed = JSONDecoder(), JSONDecoder(object_hook=kombu_json.object_hook)
 _NEXT_STEP = ', {"task": '
 _CALLBACKS, _ERRBACKS, _CHAIN, _CHORD = (
     f'"{name}": ' for name in ('callbacks', 'errbacks', 'chain', 'chord'))
+_DEPTHS = (('{', 1), ('[', 1), ('}', -1), (']', -1))
 #: How the body of a task ends that is not followed by anything.
 _NOTHING_FOLLOWS = f'{_CHAIN}null, {_CHORD}null}}]'
 #: Shorter bodies, in characters, are decoded as fast as they are taken apart.
@@ -65,12 +66,14 @@ class ChainTail(Undecoded):
     def split(self) -> tuple[Any, Any]:
         """The next step, and what is left after it (None: nothing)."""
         text = self._json or '[]'
-        place = text.rfind(_NEXT_STEP)
-        while place > 0:
-            step = _decode_to_end(text, place + 2)
+        end, depth = len(text) - 1, 0
+        while (place := text.rfind(_NEXT_STEP, 0, end)) > 0:
+            # A step of a canvas within the next step is passed over without trying to decode it.
+            depth += sum(way * text.count(sign, place, end) for sign, way in _DEPTHS)
+            step = None if depth else _decode_to_end(text, place + 2)
             if step is not None:
                 return step, ChainTail(f'{text[:place]}]')
-            place = text.rfind(_NEXT_STEP, 0, place)
+            end = place
         steps = self.decode()
         return steps[-1], steps[:-1] or None
 
