@@ -213,11 +213,12 @@ class _chain(Canvas):
                 break
         return last
 
-    def __repr__(self) -> str:
+    def describe(self, show: Callable[[Any], str]) -> str:
+        """Its text, of those of its parts."""
         steps = self['kwargs']['tasks']
         if not steps:
             return f'<{type(self).__name__}@{id(self):#x}: empty>'
-        return name_module_once(steps[0], ' | '.join(map(repr, steps)))
+        return name_module_once(steps[0], ' | '.join(map(show, steps)))
 
 
 class chain(_chain):

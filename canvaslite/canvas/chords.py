@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups, with_partials
-from canvaslite.canvas.parts import Canvas, copy_members, name_module_once
+from canvaslite.canvas.parts import Canvas, Shown, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
@@ -241,14 +242,15 @@ class _chord(Canvas):
         if self.body is not None:
             self.change_body().link_error(errback)
 
-    def __repr__(self) -> str:
-        header, body = self['kwargs']['header'], self.body
+    def describe(self, show: Callable[[Any], str]) -> str:
+        """Its text, of those of its parts."""
+        header, body = Shown(show(self['kwargs']['header'])), self.body
         if not body:
-            return f'<chord without body: {header!r}>'
+            return f'<chord without body: {header}>'
         if body.KIND != 'chain' or not body['kwargs']['tasks']:
             return '%' + name_module_once(body, body.reprcall(header))
         first, *rest = body['kwargs']['tasks']
-        return name_module_once(first, f'%({" | ".join([first.reprcall(header), *map(repr, rest)])})')
+        return name_module_once(first, f'%({" | ".join([first.reprcall(header), *map(show, rest)])})')
 
 
 #: The public name; `_chord` is the one to use where an argument is called ``chord``.

@@ -22,6 +22,8 @@ class Canvas(Signature):
 
     #: `freeze`, as a generator that `drive` runs; takes the same arguments by name.
     freezing: Callable[..., Freezing]
+    #: ``describe(show)``: `repr`, given the `repr` of the parts.
+    describe: Callable[[Callable[[Any], str]], str]
 
     #: So many of the first members are held by canvases only, by this one alone or (`_shared`) by others too.
     _owned: int = 0
@@ -89,6 +91,19 @@ class Canvas(Signature):
         fresh, self._fresh = self._fresh, False  # whoever looks at it once it is frozen holds its parts
         return fresh
 
+    def __repr__(self) -> str:
+        texts: dict[int, str] = {}
+
+        def show(part: Any) -> str:
+            if isinstance(part, list):
+                return f'[{", ".join(map(show, part))}]'
+            return texts.get(id(part)) or repr(part)
+
+        # Inner canvases first: they may be nested deeper than the stack.
+        for canvas in reversed(_canvases_in(self)):
+            texts[id(canvas)] = canvas.describe(show)
+        return texts[id(self)]
+
     def partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The arguments for each of its members: those given, and its own."""
         own = {name: value for name, value in self['kwargs'].items() if name not in (*self.PARTS, 'kwargs')}
@@ -130,6 +145,23 @@ class Canvas(Signature):
                 headers = collect_stamps(headers, said, self['options'], append_stamps)
             self['kwargs']['body'] = body.clone().stamp(visitor, append_stamps, **headers)
         return self
+
+
+class Shown(str):
+    """A text that stands for what it shows where that would be shown."""
+
+    __repr__ = str.__str__
+
+
+def _canvases_in(canvas: Any) -> list[Any]:
+    """The canvas, and all canvases that are parts of it, each before its own."""
+    canvases = [canvas]
+    for canvas in canvases:
+        for name in canvas.PARTS:
+            part = canvas['kwargs'].get(name)
+            parts = part if isinstance(part, list) else [part]
+            canvases.extend(part for part in parts if is_signature(part) and part.PARTS)
+    return canvases
 
 
 def copy_members(members: Any, count: int | None = None) -> Any:
