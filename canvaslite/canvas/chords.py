@@ -77,7 +77,7 @@ class _chord(Canvas):
             header = copy_members(header)
         chord = Signature.__new__(type(self))
         chord.update(self, kwargs={**self['kwargs'], 'header': header, 'body': body},
-                     options=copy_options(self['options'], {}))
+                     options=copy_options(self['options']))
         chord._app, chord._disposable = self._app, self._disposable
         chord._owned, chord._shared = (0, False) if keep_header else (len(header), self._shared)
         return chord

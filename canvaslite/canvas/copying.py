@@ -16,7 +16,7 @@ class Copying:
     """One copy of a canvas being made: what is to be copied of it still.
 
     Parts are copied one by one, also where the same object stands in two places: each copy gets an id of its own.
-    Links are copied by `deepcopy`, with one memo for all: what is one object stays one.
+    Values of options, as links, are copied as `deepcopy` does, with one memo for all: what is one object stays one.
     """
 
     __slots__ = ('memo', 'pending')
@@ -47,21 +47,41 @@ class Copying:
         self.memo[id(sig)] = copy
         copy.update(sig)
         options = sig.get('options')
-        copy['options'] = copy_options(options, self.memo) if options else {}
+        copy['options'] = {name: value if value.__class__ in _PLAIN else self.value(value)
+                           for name, value in options.items()} if options else {}
         if sig.PARTS:
             self.pending.append((sig, copy))
         else:
             copy['kwargs'] = dict(sig['kwargs'] or ())
         return copy
 
+    def value(self, value: Any) -> Any:
+        """The copy of a value of an option, complete after `finish`: of a signature, as in Celery, a plain dict."""
+        known = self.memo.get(id(value))
+        if known is not None:
+            return known
+        if is_signature(value) or value.__class__ in (dict, list):
+            copy: Any = [] if value.__class__ is list else {}
+            self.memo[id(value)] = copy
+            self.pending.append((value, copy))
+            return copy
+        return value if value.__class__ in _PLAIN else deepcopy(value, self.memo)
+
     def finish(self, copy: Any) -> Any:
-        """Copy the parts that are still to be copied; returns `copy`."""
+        """Copy what is still to be copied; returns `copy`."""
         pending = self.pending
         while pending:
-            sig, unfinished = pending.pop()
-            unfinished['kwargs'] = parts = map_parts(sig['kwargs'], sig.PARTS, self.part)
-            if is_signature(unfinished):
-                unfinished._owned = len(parts[sig.PARTS[0]])
+            source, unfinished = pending.pop()
+            if source.__class__ is list:
+                unfinished.extend(map(self.value, source))
+            elif source.__class__ is dict:
+                unfinished.update((name, self.value(value)) for name, value in source.items())
+            elif 'task' not in unfinished:  # a link
+                self.fill(source, unfinished)
+            else:
+                unfinished['kwargs'] = parts = map_parts(source['kwargs'], source.PARTS, self.part)
+                if is_signature(unfinished):
+                    unfinished._owned = len(parts[source.PARTS[0]])
         return copy
 
 
@@ -77,6 +97,8 @@ def map_parts(kwargs: Mapping[str, Any], names: Iterable[str], function: Callabl
     return parts
 
 
-def copy_options(options: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
-    """A copy of execution options, and of the signatures in them; `memo` is that of `deepcopy`."""
-    return {name: value if value.__class__ in _PLAIN else deepcopy(value, memo) for name, value in options.items()}
+def copy_options(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of execution options, and of the signatures in them."""
+    copying = Copying()
+    copy: dict[str, Any] = copying.finish(copying.value(options))
+    return copy
