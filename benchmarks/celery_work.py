@@ -31,3 +31,8 @@ def increment(x):
 @app.task(name='bench.total')
 def total(values):
     return sum(values)
+
+
+@app.task(name='bench.largest')
+def largest(values):
+    return max(values)
