@@ -8,7 +8,7 @@ from typing import Any
 
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps, lay_out
 from canvaslite.canvas.members import is_signature, is_strict
-from canvaslite.canvas.parts import Canvas, name_module_once
+from canvaslite.canvas.parts import Canvas, apply_part, name_module_once
 from canvaslite.canvas.signatures import Signature, given, maybe_signature
 from canvaslite.canvas.steps import fold_chain
 from canvaslite.canvas.strict import hand_down, joined, strict_copy
@@ -193,7 +193,8 @@ class _chain(Canvas):
         if kwargs and self['kwargs']['tasks']:
             self.tasks[0].accept_partial(None, kwargs)
 
-    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
+    def applying(self, args: Any, kwargs: Any, **options: Any) -> Freezing:
+        """`apply`, to be driven."""
         options = {**self['options'], **options}
         link, task_id = options.pop('link', None), options.pop('task_id', None)
         steps = lay_out(self['kwargs']['tasks'], bind(Signature.from_dict, app=self._app), copy=True, split=False)[::-1]
@@ -207,7 +208,7 @@ class _chain(Canvas):
             if last is not None:
                 with allow_join_result():  # also inside a task, as what ran here need not be waited for
                     args, kwargs = (last.get(),), None
-            result = step.apply(args, kwargs, **options)
+            result = yield from apply_part(step, args, kwargs, **options)
             result.parent, last = last, result
             if getattr(result, 'state', None) in (IGNORED, REJECTED):
                 break

@@ -10,7 +10,7 @@ from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups, with_partials
-from canvaslite.canvas.parts import Canvas, Shown, copy_members, name_module_once
+from canvaslite.canvas.parts import Canvas, Shown, apply_part, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
@@ -177,14 +177,18 @@ class _chord(Canvas):
         first_ancestor(result).parent = header_result
         return result
 
-    def _apply(self, args: Any, kwargs: Any, propagate: bool = True, body: Any = None, **options: Any) -> Any:
+    def applying(self, args: Any, kwargs: Any, propagate: bool = True, body: Any = None, **options: Any) -> Freezing:
+        """`apply`, to be driven."""
         if body is None:
             body = _link_to_body(self.body.clone(), {**self['options'], **options})
         header = self._header_to_run(self.app)
         args, kwargs = header.partials(*self.partials(args, kwargs))
-        results = [member.apply(args, kwargs) for member in header._flat_members(copy=False)]
+        results = []
+        for member in header._flat_members(copy=False):
+            results.append((yield from apply_part(member, args, kwargs)))
         with allow_join_result():
-            result = body.apply(args=([result.get(propagate=propagate) for result in results],))
+            values = [result.get(propagate=propagate) for result in results]
+        result = yield from apply_part(body, (values,), None)
         result.parent = self.app.GroupResult(self.id, results)
         return result
 

@@ -13,7 +13,7 @@ from kombu.utils.functional import fxrange
 
 from canvaslite.canvas.freezing import Freezing, add_header, bind_end, drive, flatten_members, freezing_members
 from canvaslite.canvas.members import as_members, is_linked, is_signature, is_strict
-from canvaslite.canvas.parts import Canvas, name_module_once
+from canvaslite.canvas.parts import Canvas, apply_part, name_module_once
 from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.steps import make_chord
 from canvaslite.canvas.strict import joined, strict_copy
@@ -121,16 +121,19 @@ class group(Canvas):
         chord['kwargs']['header']['options'].pop('chain', None)
         return chord.apply_async(args, kwargs, producer=producer, **{**options, 'chain': rest})
 
-    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
+    def applying(self, args: Any, kwargs: Any, **options: Any) -> Freezing:
+        """`apply`, to be driven."""
         if is_linked(self):
-            return joined(self.clone()).apply(args, kwargs, **options).parent
+            return (yield joined(self.clone()).applying(args, kwargs, **options)).parent
         if not self['kwargs']['tasks']:
             return self.clone().freeze()
         options, group_id, _ = self._freeze_gid(options)
         options.pop('max_concurrency', None)  # one after the other
         args, kwargs = self.partials(args, kwargs)
-        return self._result(group_id, [member.apply(args=args, kwargs=kwargs, **options)
-                                       for member in self._flat_members(copy=True)])
+        results = []
+        for member in self._flat_members(copy=True):
+            results.append((yield from apply_part(member, args, kwargs, **options)))
+        return self._result(group_id, results)
 
     def _result(self, group_id: str, results: list[Any]) -> Any:
         """What the caller gets: of a group of one canvas that ends in a group, that group, as in Celery."""

@@ -22,6 +22,8 @@ class Canvas(Signature):
 
     #: `freeze`, as a generator that `drive` runs; takes the same arguments by name.
     freezing: Callable[..., Freezing]
+    #: `apply`, as a generator that `drive` runs.
+    applying: Callable[..., Freezing]
     #: ``describe(show)``: `repr`, given the `repr` of the parts.
     describe: Callable[[Callable[[Any], str]], str]
 
@@ -104,6 +106,9 @@ class Canvas(Signature):
             texts[id(canvas)] = canvas.describe(show)
         return texts[id(self)]
 
+    def _apply(self, args: Any, kwargs: Any, **options: Any) -> Any:
+        return drive(self.applying(args, kwargs, **options))
+
     def partials(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """The arguments for each of its members: those given, and its own."""
         own = {name: value for name, value in self['kwargs'].items() if name not in (*self.PARTS, 'kwargs')}
@@ -145,6 +150,13 @@ class Canvas(Signature):
                 headers = collect_stamps(headers, said, self['options'], append_stamps)
             self['kwargs']['body'] = body.clone().stamp(visitor, append_stamps, **headers)
         return self
+
+
+def apply_part(part: Any, args: Any, kwargs: Any, **options: Any) -> Freezing:
+    """`apply` of a part of a canvas, to be driven."""
+    if part.PARTS:
+        return (yield part.applying(args, kwargs, **options))
+    return part.apply(args=args, kwargs=kwargs, **options)
 
 
 class Shown(str):
