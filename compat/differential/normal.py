@@ -36,6 +36,8 @@ class Names:
         self.names: dict[str, str] = {}
         #: Of each call its ids, with their place in a group.
         self.calls: dict[str, dict[str, int]] = {}
+        #: What `replace` made of a text: most occur many times.
+        self.replaced: dict[str, str] = {}
         #: Members of chords' headers, of which any may be the last, that is the parent of the body.
         self.one_of: dict[str, str] = {}
         #: Roots of those, of which the root of the body is one.
@@ -55,10 +57,13 @@ class Names:
 
     def replace(self, text: str) -> str:
         """The text with names for ids, and words for what no two runs have in common."""
-        text = UUID.sub(lambda found: self.names.get(found[0], '<id>'), text)
-        for pattern, word in WORDS:
-            text = pattern.sub(word, text)
-        return text
+        replaced = self.replaced.get(text)
+        if replaced is None:
+            replaced = UUID.sub(lambda found: self.names.get(found[0], '<id>'), text)
+            for pattern, word in WORDS:
+                replaced = pattern.sub(word, replaced)
+            self.replaced[text] = replaced
+        return replaced
 
     def apply(self, value: Any) -> Any:
         """The same for all texts in `value`."""
