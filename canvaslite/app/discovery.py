@@ -109,3 +109,12 @@ def discover(packages: Iterable[str] | Callable[[], Iterable[str]] | None, relat
              **_: Any) -> list[ModuleType]:
     """As `autodiscover_tasks`, of packages that may be named by a function: a receiver of ``import_modules``."""
     return autodiscover_tasks((packages() if callable(packages) else packages) or (), related_name)
+
+
+class Loader:
+    """``app.loader``: what a Celery app is seen to be asked for, to import the modules of tasks."""
+
+    def __init__(self, app: Any) -> None:
+        self.import_default_modules = app.import_default_modules
+
+    import_task_module = staticmethod(import_from_cwd)

@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from canvaslite import current
+from canvaslite.app.discovery import Loader
 from canvaslite.canvas import signature
 from canvaslite.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
 from canvaslite.utils.functional import user_stacklevel
@@ -54,6 +55,8 @@ class Services:
         amqp = instantiate(self.amqp_cls, app=self)
         self.conf.bind_to(lambda: amqp.flush_routes())
         return amqp
+
+    loader: Any = cached_property(lambda self: Loader(self))
 
     #: What sends task messages, and what opens connections.
     publisher: Any = cached_property(lambda self: symbol_by_name(self.publisher_cls)(self))

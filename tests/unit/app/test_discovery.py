@@ -109,3 +109,9 @@ def test_a_class_in_an_apps_module_stands_for_its_package(monkeypatch: pytest.Mo
     write('canvas_six/tasks.py')
     write('canvas_six/apps.py')
     assert [module.__name__ for module in autodiscover_tasks(['canvas_six.SixConfig'])] == ['canvas_six.tasks']
+
+
+def test_an_app_has_a_loader_that_imports_modules_as_celerys_has() -> None:
+    app = Celery('loading', set_as_current=False, include=['json'])
+    assert app.loader.import_task_module('json.tool').__name__ == 'json.tool'
+    assert [module.__name__ for module in app.loader.import_default_modules()] == ['json']
