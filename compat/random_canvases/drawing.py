@@ -139,10 +139,13 @@ class Drawer:
     def links(self, plan: Plan, depth: int) -> tuple[Plan, ...]:
         if not self.one_in(10):
             return ()
-        first = plan
+        first = last = plan
         while first.kind == 'group' and first.parts:
             first = first.parts[0]
-        if _is_empty(first):
+        while last.kind in ('chain', 'chord'):
+            last = last.body or next(step for step in reversed(last.parts) if not _is_empty(step))
+        # Whether a group of one at the end is its member, whose value a link gets, is said when it is sent.
+        if _is_empty(first) or (last is not plan and _is_one(last)):
             return ()
         return tuple(self.harmless(depth) for _ in range(1 + self.choose(2)))
 
