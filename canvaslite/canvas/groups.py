@@ -206,14 +206,10 @@ class group(Canvas):
         return name_module_once(members[0], f'group({show(members)})') if members else 'group(<empty>)'
 
 
-def _share_chord(members: list[Any]) -> None:
-    """Let the chord that all these tasks are parts of be encoded once."""
-    chord = members[0]['options'].get('chord') if len(members) > 1 else None
-    if chord is not None and not isinstance(chord, Undecoded):
-        shared = Undecoded(value=chord)
-        for member in members:
-            if member['options'].get('chord') is chord:
-                member['options']['chord'] = shared
+def _share_chord(options: dict[str, Any]) -> dict[str, Any]:
+    """`options` of tasks that are parts of the same chord, such that it is encoded once for all of them."""
+    chord = options.get('chord')
+    return options if chord is None else {**options, 'chord': Undecoded(value=chord)}
 
 
 class _Sending(threading.local):
@@ -255,9 +251,9 @@ def _send_members(members: list[Any], producer: Any, options: dict[str, Any]) ->
     """
     options = {**options, 'producer': producer}
     first = next((place for place, member in enumerate(members) if member.KIND != 'task'), len(members))
-    _share_chord(members[:first])
+    of_tasks = _share_chord(options)
     for member in members[:first]:
-        member.apply_async(**options)
+        member.apply_async(**of_tasks)
     waiting = deque((member, options) for member in members[first:])
     if _sending.producer is producer:
         _sending.waiting.extendleft(reversed(waiting))

@@ -85,3 +85,16 @@ def test_types_of_kombu_are_read_in_arguments_and_in_steps() -> None:
 def test_a_body_that_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         read_body(text)
+
+
+def test_what_many_messages_carry_is_encoded_once() -> None:
+    encoded = []
+
+    def encode(value: Any) -> bytes:
+        encoded.append(value)
+        return json.dumps(value).encode()
+
+    carried = Undecoded(value={'task': 'body'})
+    assert {carried.encode(encode) for _ in range(3)} == {b'{"task": "body"}'}
+    assert encoded == [{'task': 'body'}]
+    assert carried.decode() == {'task': 'body'}
