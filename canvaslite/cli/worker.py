@@ -53,8 +53,11 @@ def _read_level(context: click.Context, parameter: click.Parameter, value: str) 
 @click.option('--without-gossip', is_flag=True, help='Accepted for compatibility: there is no gossip to leave out.')
 @click.option('--without-mingle', is_flag=True, help='Accepted for compatibility: there is no mingle to leave out.')
 @click.option('--without-heartbeat', is_flag=True, help='Accepted for compatibility: there are no event heartbeats.')
+@click.option('-E', '--task-events', '--events', 'task_events', is_flag=True,
+              help='Accepted for compatibility: there are no events yet.')
 @click.pass_obj
-def worker(session: Any, without_gossip: bool, without_mingle: bool, without_heartbeat: bool, **options: Any) -> None:
+def worker(session: Any, without_gossip: bool, without_mingle: bool, without_heartbeat: bool, task_events: bool,
+           **options: Any) -> None:
     """Consume tasks from the broker and run them."""
     app = session.app
     try:
