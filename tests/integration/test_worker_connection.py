@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from canvaslite import chain, group
+from canvaslite.exceptions import OperationalError
+
 from .wires import Wire
 
 
@@ -84,3 +87,23 @@ def test_running_tasks_end_although_the_broker_goes_away_during_a_warm_stop(
     wire.cut()
     assert worker.wait() == 0
     assert result.get(timeout=5) == 2
+
+
+@pytest.mark.parametrize('canvas', [
+    lambda p: chain(p.sleep.s(3), p.add.s(1), p.add.s(1)),
+    lambda p: chain(p.sleep.s(3), group(p.add.s(1), p.add.s(2)), p.total.s()),
+    lambda p: p.sleep.s(3).set(link=p.add.s(1)),
+    lambda p: chain(p.sleep.s(3), group(p.add.s(1), p.add.s(2))),
+], ids=['a chain', 'a chord', 'a link', 'a group at the end'])
+def test_a_canvas_whose_next_step_cannot_be_sent_fails_instead_of_hanging(
+    canvas: Callable[[Any], Any], project: ModuleType, start_project_worker: Callable[..., Any], wire: Wire,
+    wired: dict[str, str]
+) -> None:
+    worker = start_project_worker(**wired)
+    result = canvas(project).apply_async()
+    worker.await_line('sleep.*received')
+    wire.cut()
+    with pytest.raises(OperationalError, match='Cannot connect to the broker'):
+        result.get(timeout=30)
+    wire.mend()
+    assert project.add.delay(1, 1).get(timeout=30) == 2
