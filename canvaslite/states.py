@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+from typing import Any
+
 PENDING = 'PENDING'
 RECEIVED = 'RECEIVED'
 STARTED = 'STARTED'
@@ -29,20 +33,15 @@ def precedence(state: str) -> int:
     return PRECEDENCE.index(state if state in PRECEDENCE else None)
 
 
+def _by_precedence(compare: Callable[[int, int], bool]) -> Any:
+    return lambda one, other: compare(precedence(other), precedence(one))
+
+
 class state(str):
     """A state that is compared by its precedence: of two, the greater is what is known last."""
 
-    def __gt__(self, other: str) -> bool:
-        return precedence(self) < precedence(other)
+    __gt__, __ge__, __lt__, __le__ = map(_by_precedence, (operator.gt, operator.ge, operator.lt, operator.le))
 
-    def __ge__(self, other: str) -> bool:
-        return precedence(self) <= precedence(other)
-
-    def __lt__(self, other: str) -> bool:
-        return precedence(self) > precedence(other)
-
-    def __le__(self, other: str) -> bool:
-        return precedence(self) >= precedence(other)
 
 def is_final(stored: str, state: str) -> bool:
     """Whether `stored` must not be replaced by `state`: a success by a copy of the task that runs late, any end by the

@@ -23,11 +23,6 @@ def add(x, y):
 
 
 @app.task
-def identity(x):
-    return x
-
-
-@app.task
 def collect(values):
     return list(values)
 
@@ -171,3 +166,8 @@ def die_sending(sender=None, **_):
 
 if 'DIE_SENDING' in os.environ:
     importlib.import_module(f'{package.__name__}.signals').before_task_publish.connect(die_sending)
+
+
+@app.task
+def identity(x):
+    return x

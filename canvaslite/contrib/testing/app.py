@@ -13,14 +13,8 @@ from canvaslite.contrib.testing import tasks as tasks  # every app for tests has
 
 #: Settings of an app for tests, where it is given no others: nothing leaves the process.
 DEFAULT_TEST_CONFIG = {
-    'worker_hijack_root_logger': False,
-    'worker_log_color': False,
-    'accept_content': {'json'},
-    'enable_utc': True,
-    'timezone': 'UTC',
-    'broker_url': 'memory://',
-    'result_backend': 'cache+memory://',
-    'broker_heartbeat': 0,
+    'broker_url': 'memory://', 'broker_heartbeat': 0, 'result_backend': 'cache+memory://', 'accept_content': {'json'},
+    'timezone': 'UTC', 'enable_utc': True, 'worker_hijack_root_logger': False, 'worker_log_color': False,
 }
 
 
