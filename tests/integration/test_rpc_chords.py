@@ -162,9 +162,9 @@ def test_whichever_write_is_the_last_of_a_process_there_is_one_body(fate: str, p
     def return_the_last(last_write: int, *part: Any) -> None:
         written = 0
 
-        def write(connection: Any, data: bytes) -> None:
+        def write(connection: Any, data: bytes, timeout: float | None = None) -> None:
             nonlocal written
-            send_frames(connection, data)
+            send_frames(connection, data, timeout)
             written += 1
             if written == last_write and fate == 'dies':
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -181,6 +181,7 @@ def test_whichever_write_is_the_last_of_a_process_there_is_one_body(fate: str, p
         bound.declare()
         while not came_through:
             writes += 1
+            assert writes < 100, 'no process comes through'
             chord_id, body = str(uuid.uuid4()), dict(project.collect.s().set(task_id=str(uuid.uuid4())), chord_size=2)
             app.backend.apply_chord((chord_id, [app.AsyncResult(f'{chord_id}:{place}') for place in (0, 1)]), body)
             return_part(chord_id, 0, body)
