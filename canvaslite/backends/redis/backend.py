@@ -222,7 +222,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
                        store: bool) -> None:
         """Store a final outcome and count it in its chord, in one step."""
         part = None
-        if self._joins_by_script and chords.is_part(request):
+        if chords.is_part(request) and self._joins_by_script:
             part = chords.part_of(self, request, state, result)
         if part is None:
             super().keep_and_count(task_id, result, state, traceback, request, store)
