@@ -22,7 +22,7 @@ from tests.contract.conftest import *  # noqa: F403  (the stores' URLs)
 SEED = os.environ.get('CANVASLITE_SEED', '1')
 #: Store, pool and broker, and how many canvases.
 PLACES = [
-    ('redis', 'prefork', 'amqp', 300),
+    ('redis', 'prefork', 'amqp', 200),
     ('sqlite', 'prefork', 'amqp', 60),
     ('postgresql', 'threads', 'amqp', 60),
     ('mysql', 'prefork', 'amqp', 60),

@@ -48,7 +48,8 @@ def _spread(tasks: Iterable[Any], revive: Callable[[Any], Any], copy: bool, spli
         step, copy_it = pending.pop()
         step = unroll_groups(step if is_signature(step) else revive(step))
         if step.KIND == 'chain':
-            steps = step.unchain_tasks() if copy_it else step.tasks
+            says_more = split and (step['options'] or step['args'] or step['immutable'])
+            steps = step.unchain_tasks() if copy_it or says_more else step.tasks
             pending.extend((task, False) for task in reversed(steps))
         elif is_empty_group(step):
             empty = step.clone() if copy_it else step

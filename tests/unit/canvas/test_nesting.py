@@ -115,3 +115,16 @@ def test_the_same_value_comes_of_canvases_that_run_here(app: Celery, s: S) -> No
     assert chord([s('first')], chained).apply_async().get() == ['b', ['a']]
     assert (group(s('a'), s('b')) | s('c')).clone(('given',)).apply_async().get() == [
         'c', [['a', 'given'], ['b', 'given']]]
+
+
+def test_a_chain_that_is_the_only_member_of_a_group_keeps_its_links(app: Celery, value_of: Value, s: S) -> None:
+    ran = []
+
+    @app.task(name='linked', shared=False)
+    def linked(*args: Any) -> None:
+        ran.append(args)
+
+    last = group([chain([group([]), s('a'), s('b')])])
+    last.link(linked.s())
+    value_of(chord([s('c')], s('body') | last))
+    assert ran == [()]
