@@ -14,8 +14,7 @@ from compat.upstream.verdict import compare, read_list
 
 
 @pytest.mark.parametrize('path, chosen', [
-    ('t/integration/test_canvas.py', 'test_group or test_result_set or test_link_error or test_generator or '
-                                     'test_nested_chord or add_to_chord or test_chord_on_error'),
+    ('t/integration/test_canvas.py', 'test_result_set or test_generator or test_nested_chord or add_to_chord'),
     ('t/integration/test_tasks.py', 'test_class_based_tasks or pydantic or reject or test_apply_tasks or trace_log or '
                                     'redis_result or replacement or signal or pool_acquire'),
 ])

@@ -122,7 +122,7 @@ def test_a_loop_that_appends_to_a_chain_costs_the_same_for_each_step(s: S) -> No
             line = s('0')
             for i in range(steps):
                 line = line | s(str(i))
-        return calls_made(loop)
+        return min(calls_made(loop) for _ in range(3))  # whatever else happens meanwhile is not of the cost
 
     assert cost(800) < 2.8 * cost(400)
 
