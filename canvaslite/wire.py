@@ -42,6 +42,8 @@ GROUP_TABLE = 'celery_tasksetmeta'
 
 #: Suffixes of a chord's keys beside its group key (Celery 5.7's layout).
 JOIN_PARTS, JOIN_EXTRA, JOIN_SIZE, JOIN_SEEN, JOIN_CLAIM = '.j', '.t', '.s', '.d', '.c'
+#: Of our own: the suffix of what ends a chord without a message of it, and the key of the chords to be looked at again.
+JOIN_OUTBOX, JOIN_DUE = '.o', 'canvaslite-join-due'
 
 #: Modules under which our own exceptions are stored, so that Celery can rebuild them.
 CELERY_EXCEPTIONS_MODULE = 'celery.exceptions'

@@ -158,7 +158,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     'str|list': {'broker_read_url': None, 'broker_url': None, 'broker_write_url': None},
     'float|timedelta': {
-        'result_chord_expires': None, 'result_expires': timedelta(days=1), 'result_failure_expires': None,
+        'result_chord_deadline': timedelta(days=7), 'result_chord_expires': None, 'result_expires': timedelta(days=1),
+        'result_failure_expires': None,
     },
     'str|class': {'broker_transport': None, 'result_backend': None},
     'any': {'task_annotations': None, 'task_routes': None},

@@ -11,15 +11,15 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
 from kombu.utils.encoding import ensure_bytes
 
 from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend, BaseResultConsumer
-from canvaslite.backends.chords import Part
+from canvaslite.backends.chords import Outbox, Part
 from canvaslite.backends.codec import Meta
-from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
+from canvaslite.backends.recordjoin import OVER, ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
 
 T = TypeVar('T')
@@ -74,28 +74,35 @@ class Memory:
             for key in [key for key, (_, until) in self.values.items() if until is not None and until < now]:
                 del self.values[key]
             for group_id, record in list(self.chords.items()):
-                if record.head is not None and record.head.deadline is not None and record.head.deadline < today:
+                if record.head is not None and record.head.state == OVER and record.head.due < today:
                     del self.chords[group_id]
 
 
 class MemoryRecord(ChordRecord):
     """A chord in memory."""
 
-    __slots__ = ('_parts', 'head')
+    __slots__ = ('_outbox', '_parts', 'head')
 
     def __init__(self) -> None:
         self.head: ChordHead | None = None
+        self._outbox: Outbox | None = None
         self._parts: dict[tuple[str, int | None], Part] = {}
 
     def read(self) -> ChordHead | None:
         return self.head
 
-    def begin(self, head: ChordHead) -> None:
-        self.head = head
+    def begin(self, head: ChordHead, outbox: Outbox) -> None:
         self.clear()
+        self.head, self._outbox = head, outbox
 
     def write(self, head: ChordHead) -> None:
         self.head = head
+
+    def outbox(self) -> Outbox | None:
+        return self._outbox
+
+    def keep(self, outbox: Outbox) -> None:
+        self._outbox = outbox
 
     def add(self, part: Part) -> None:
         self._parts.setdefault((part.task_id, part.place), part)
@@ -107,7 +114,11 @@ class MemoryRecord(ChordRecord):
         return list(self._parts.values())
 
     def clear(self) -> None:
-        self._parts = {}
+        self._parts, self._outbox = {}, None
+
+    def remove(self) -> None:
+        self.clear()
+        self.head = None
 
 
 class MemoryJoin(RecordJoin):
@@ -120,7 +131,15 @@ class MemoryJoin(RecordJoin):
             done = do(record, *args)
             if record.head is not None:
                 memory.chords[group_id] = record
+            else:
+                memory.chords.pop(group_id, None)
             return done
+
+    def due(self, now: float, limit: int) -> Sequence[str]:
+        with memory.changed:
+            found = [(record.head.due, group_id) for group_id, record in memory.chords.items()
+                     if record.head is not None and record.head.state != OVER and record.head.due <= now]
+        return [group_id for _, group_id in sorted(found)[:limit]]
 
 
 class MemoryConsumer(BaseResultConsumer):

@@ -4,39 +4,89 @@ A slot is ``task_id:group_index``; the first outcome of a slot counts, later one
 when the store has as many slots as the chord has parts. The one who completes it gets the `Claim`: a lease to send the
 body. It sends the body (whose id was fixed beforehand), then finishes by compare-and-set on the claim's token.
 
+Whoever dies on the way is replaced: the store knows when somebody must look at a chord again, and every worker does
+(`backends.sweeping`). A claim whose lease has ended is claimed anew, an outcome that was stored but not counted is
+counted, and a chord whose deadline has passed fails.
+
 A store implements `ChordJoin`; each of its methods is one atomic step. What is done between the steps is here.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any, NamedTuple
 
-from kombu.exceptions import OperationalError
+from kombu.exceptions import EncodeError, OperationalError, SerializerNotInstalled
+from kombu.serialization import dumps, loads, prepare_accept_content
+from kombu.utils.encoding import ensure_bytes
 
 from canvaslite import states, wire
 from canvaslite.context import Context
-from canvaslite.exceptions import ChordError
+from canvaslite.exceptions import ChordError, TaskRevokedError
 from canvaslite.result import GroupResult, allow_join_result, result_from_tuple
 from canvaslite.result.async_result import tasks_of
+from canvaslite.utils.undecoded import decode_json, encode_json
 
-__all__ = ('ChordJoin', 'Claim', 'Part', 'Report', 'open_chord', 'return_part', 'send_unlock_task')
+__all__ = ('ChordJoin', 'Claim', 'Opening', 'Outbox', 'Part', 'Report', 'act_on_report', 'open_chord', 'part_of',
+           'return_part', 'send_unlock_task')
 
 logger = logging.getLogger('celery.backends.chords')
 
 #: Seconds for which a claim holds, and for which it is renewed before the body is sent.
-CLAIM_LEASE = 10
+CLAIM_LEASE = 8
+#: Seconds after which an open chord is looked at again, and more for each of so many parts that are missing.
+LOOK_INTERVAL, MISSING_PER_SECOND = 8.0, 500
+#: Seconds after which a chord is looked at whose claim was given back.
+RELEASED_PAUSE = 2.0
 #: Seconds for which a finished chord is remembered, so that late copies of its parts change nothing.
 DONE_KEPT = 86400
 
-# Reports of `ChordJoin.part`.
+# Reports of `ChordJoin.part` and `ChordJoin.look`.
 RECORDED = 'recorded'
 CLAIMED = 'claimed'
 BUSY = 'busy'
 DONE = 'done'
+UNKNOWN_CHORD = 'unknown'
+
+#: Why a chord that is not complete is claimed, beside what `sweeping.end_chord` is told.
+OVERDUE = 'overdue'
+
+#: A task's id and its place in the header, None if it has none.
+Slot = tuple[str, 'int | None']
+
+
+class Opening(NamedTuple):
+    """A chord that begins. Times are in seconds since 1970."""
+
+    group_id: str
+    #: Number of parts, None if it is not known yet.
+    size: int | None
+    #: The body's signature, and what `pack_callback` made of it.
+    callback: Mapping[str, Any]
+    packed: bytes
+    #: The tasks that end the header, as far as they are known.
+    slots: Sequence[Slot]
+    #: When it fails if it is not complete.
+    deadline: float | None
+    #: The header's `GroupResult` as a tuple, where the join keeps it (`ChordJoin.keeps_shape`).
+    shape: Any = None
+    #: It may have begun already, and must then go on as it is.
+    again: bool = False
+
+
+class Outbox(NamedTuple):
+    """What a chord needs to be ended by a process that has no message of it."""
+
+    #: The packed body, and the slots of the header.
+    callback: bytes
+    slots: Sequence[Slot]
+    #: When the chord began.
+    opened: float = 0.0
 
 
 class Part(NamedTuple):
@@ -60,6 +110,10 @@ class Claim(NamedTuple):
     token: str
     #: Number of parts the chord waited for.
     size: int
+    #: How often the chord was claimed: from the second time on the body may have been sent already.
+    attempt: int = 1
+    #: Why the chord ends although parts are missing.
+    reason: str | None = None
 
 
 #: Stands in a `Report` for a shape that the store did not look up.
@@ -67,10 +121,10 @@ UNKNOWN: Any = object()
 
 
 class Report(NamedTuple):
-    """What became of a part."""
+    """What became of a part, or of a look at a chord."""
 
-    #: RECORDED (more are missing), CLAIMED (it was the last: send the body), BUSY (somebody else is sending it)
-    #: or DONE (the body is out).
+    #: RECORDED (more are missing), CLAIMED (send the body), BUSY (somebody else is sending it), DONE (it is out), or
+    #: UNKNOWN_CHORD (nothing was recorded: `ChordJoin.adopt` it).
     status: str
     claim: Claim | None = None
     #: The parts (their `task_id`, `state`, `result`) in order, if the store could hand them over with the claim.
@@ -84,14 +138,16 @@ class ChordJoin(ABC):
 
     #: Whether a chord may begin before its size and shape are known.
     begins_unsized = True
+    #: Whether the join itself keeps the header's shape, not ``Backend.save_group``.
+    keeps_shape = False
 
     @abstractmethod
-    def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
-        """A chord begins (or begins anew, under the id of an old one). `size` is None if it is not known yet."""
+    def open(self, chord: Opening) -> None:
+        """A chord begins (or begins anew, under the id of an old one)."""
 
     @abstractmethod
-    def set_size(self, group_id: str, size: int) -> None:
-        """The chord has `size` parts."""
+    def set_size(self, group_id: str, size: int, slots: Sequence[Slot] = ()) -> None:
+        """The chord has `size` parts, which are to come from `slots`."""
 
     @abstractmethod
     def extend(self, group_id: str, count: int = 1) -> None:
@@ -100,6 +156,10 @@ class ChordJoin(ABC):
     @abstractmethod
     def part(self, part: Part) -> Report:
         """A header task ended. Claims the sending of the body if that makes the chord complete and nobody holds it."""
+
+    def adopt(self, part: Part, callback: Mapping[str, Any]) -> Report:
+        """As `part`, of a chord that the store does not know, with its body: Celery sent it, or the store was lost."""
+        return Report(RECORDED)
 
     @abstractmethod
     def parts(self, claim: Claim) -> Sequence[Part]:
@@ -115,30 +175,97 @@ class ChordJoin(ABC):
 
     @abstractmethod
     def release(self, claim: Claim) -> None:
-        """Give the claim back: the body could not be sent. The next copy of a part claims it again."""
+        """Give the claim back: the body could not be sent. The next copy of a part, or a sweep, claims it again."""
 
     @abstractmethod
     def finish(self, claim: Claim, failed: bool = False) -> bool:
         """The body is out (or has `failed` for good): drop the state, remember that it is done. False if lost."""
 
+    @abstractmethod
+    def due(self, now: float, limit: int) -> Sequence[str]:
+        """Ids of at most `limit` chords that somebody must look at by `now`, the longest due first."""
 
-def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...], body: Any) -> None:
+    @abstractmethod
+    def look(self, group_id: str, now: float, reason: str | None = None) -> Report:
+        """Look at a chord that is due: claim it if it is complete or its deadline has passed, or because of `reason`
+        whatever is missing; else put it off. BUSY if it is not due (any more)."""
+
+    @abstractmethod
+    def outbox(self, group_id: str) -> Outbox | None:
+        """What was kept of the chord when it began; None if nothing was."""
+
+    @abstractmethod
+    def missing(self, group_id: str, slots: Sequence[Slot]) -> Sequence[Slot]:
+        """Those of the slots that have no part."""
+
+    @abstractmethod
+    def forget(self, group_id: str) -> None:
+        """Remove whatever is known of the chord."""
+
+
+def pause_before_look(missing: int) -> float:
+    """Seconds until an open chord with so many `missing` parts is looked at again."""
+    return LOOK_INTERVAL + max(missing, 0) / MISSING_PER_SECOND
+
+
+# -- the beginning ------------------------------------------------------------------------------------------------
+
+def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...], body: Any,
+               slots: Sequence[Slot] = ()) -> None:
     """Prepare the join of a chord whose header has the result ``GroupResult(*header_result_args)``.
 
     Groups inside the header make the value of the body's argument a nested list: its shape is saved.
     """
     group_id, results = header_result_args[:2]
-    join.open(group_id, body.get('chord_size'), body, [result.id for result in results])
+    header = None
     if any(isinstance(result, GroupResult) for result in results):
-        backend.save_group(group_id, backend.app.GroupResult(*header_result_args))
+        header = backend.app.GroupResult(*header_result_args)
+    join.open(Opening(group_id, body.get('chord_size'), body, pack_callback(backend.app, body), slots,
+                      deadline_from_now(backend.app.conf),
+                      header.as_stored_tuple() if header is not None and join.keeps_shape else None))
+    if header is not None and not join.keeps_shape:
+        backend.save_group(group_id, header)
 
+
+def deadline_from_now(conf: Any) -> float | None:
+    """When a chord that begins now fails if it is not complete (``result_chord_deadline``)."""
+    given = conf.result_chord_deadline
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    return time.time() + seconds if seconds else None
+
+
+def pack_callback(app: Any, body: Mapping[str, Any]) -> bytes:
+    """The body's signature, in a form of which messages are; empty if none can hold it: then only a message of the
+    header can end the chord."""
+    for serializer in (app.conf.task_serializer, (body.get('options') or {}).get('serializer'), 'pickle'):
+        try:
+            if serializer == 'json':
+                return b'application/json\n' + encode_json(body).encode()
+            if serializer:
+                content_type, _, payload = dumps(body, serializer)
+                return content_type.encode() + b'\n' + ensure_bytes(payload)
+        except (EncodeError, SerializerNotInstalled):
+            continue
+    return b''
+
+
+def unpack_callback(app: Any, packed: bytes) -> Any:
+    """The body's signature. Raises `ContentDisallowed` if ``accept_content`` does not have its form."""
+    content_type, _, payload = packed.partition(b'\n')
+    if content_type == b'application/json':
+        return app.signature(decode_json(payload.decode()))
+    accepted = prepare_accept_content(app.conf.accept_content)
+    return app.signature(loads(payload, content_type.decode(), 'binary', accept=accepted))
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
 
 def return_part(backend: Any, join: ChordJoin, request: Any, state: str, result: Any) -> None:
     """Count the outcome of the header task of `request`; send the body if it was the last one."""
     part = part_of(backend, request, state, result)
     if part is not None:
         part = part._replace(size=request.chord.get('chord_size'))
-        act_on_report(backend, join, join.part(part), request)
+        act_on_part(backend, join, part, join.part(part), request)
 
 
 def is_part(request: Any) -> bool:
@@ -154,32 +281,57 @@ def part_of(backend: Any, request: Any, state: str, result: Any) -> Part | None:
     return Part(request.group, request.id, request.group_index, state, backend.encode_result(result, state))
 
 
+def act_on_part(backend: Any, join: ChordJoin, part: Part, report: Report, request: Any) -> None:
+    """Do what follows from the part that `request` was."""
+    if report.status == UNKNOWN_CHORD:
+        body_id = (request.chord.get('options') or {}).get('task_id')
+        if body_id and backend.get_task_meta(body_id, cache=False)['status'] in states.READY_STATES:
+            return  # it ended so long ago that the store has forgotten it
+        report = join.adopt(part, request.chord)
+    act_on_report(backend, join, report, request)
+
+
 def act_on_report(backend: Any, join: ChordJoin, report: Report, request: Any) -> None:
-    """Do what follows from the part that `request` was: send the body if it is ours to send.
+    """Do what follows from the part that `request` was, or from a look at a chord (None): send the body if it is ours
+    to send.
 
     If the broker or the store goes away meanwhile, that is no failure of the chord: the claim is given back and the
     error raised, so that the header task's message comes again, and its part, counted already, claims again.
     """
-    if report.status != CLAIMED or report.claim is None:
+    claim = report.claim
+    if report.status != CLAIMED or claim is None:
         return
     try:
-        _send_or_fail(backend, join, report.claim, report, request.chord)
+        body = _body_of(backend, join, claim, request)
+        if body is not None:
+            _send_or_fail(backend, join, claim, report, body)
     except BaseException:
-        _give_back(join, report.claim)
+        _give_back(join, claim)
         raise
 
 
-def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, callback: Any) -> None:
-    body = backend.app.signature(callback)
-    error: ChordError | None = None
+def _body_of(backend: Any, join: ChordJoin, claim: Claim, request: Any) -> Any:
+    if request is not None:
+        return backend.app.signature(request.chord)
+    outbox = join.outbox(claim.group_id)
+    if outbox is None or not outbox.callback:
+        logger.error('Chord %r cannot be ended: its body was not kept', claim.group_id)
+        join.release(claim)
+        return None
+    return unpack_callback(backend.app, outbox.callback)
+
+
+def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, body: Any) -> None:
+    error: Exception | None = _why_it_ends(claim)
     values: list[Any] = []
-    try:
-        values = gather_values(backend, join, claim, report)
-    except ChordError as exc:
-        logger.error('Chord %r failed: %s', claim.group_id, exc)
-        error = exc
-    except Exception as exc:
-        error = _unless_outage(backend, claim, 'Join error', exc)
+    if error is None:
+        try:
+            values = gather_values(backend, join, claim, report)
+        except ChordError as exc:
+            logger.error('Chord %r failed: %s', claim.group_id, exc)
+            error = exc
+        except Exception as exc:
+            error = _unless_outage(backend, claim, 'Join error', exc)
     if not join.renew(claim, CLAIM_LEASE):
         logger.warning('Chord %r: somebody else sends the body', claim.group_id)
         return
@@ -189,10 +341,24 @@ def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, c
                 body.apply_async((values,), **({} if producer is None else {'producer': producer}))
         except Exception as exc:
             error = _unless_outage(backend, claim, 'Callback error', exc)
-    if error is not None:
+    if isinstance(error, TaskRevokedError):
+        backend._fail_chain([body], error, state=states.REVOKED)
+    elif error is not None:
         backend.chord_error_from_stack(body, error)
     if not join.finish(claim, error is not None):
         logger.warning('Chord %r: the claim was lost while the body was sent', claim.group_id)
+
+
+def _why_it_ends(claim: Claim) -> Exception | None:
+    """The error of a chord that ends although parts are missing."""
+    if claim.reason is None:
+        return None
+    if claim.reason != OVERDUE:
+        logger.info('Chord %r ends: %s', claim.group_id, claim.reason)
+        return TaskRevokedError(claim.reason)
+    logger.error('Chord %r failed: it was not complete in time (result_chord_deadline)', claim.group_id)
+    return ChordError(f'The chord {claim.group_id} was not complete before its deadline (result_chord_deadline): '
+                      'a task of its header was lost, or takes longer than that')
 
 
 def _unless_outage(backend: Any, claim: Claim, what: str, exc: Exception) -> ChordError:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -19,8 +19,8 @@ from kombu.utils.encoding import bytes_to_str, ensure_bytes
 from kombu.utils.uuid import uuid
 
 from canvaslite.backends.base import KeyValueStoreBackend
-from canvaslite.backends.chords import Part
-from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
+from canvaslite.backends.chords import Opening, Outbox, Part
+from canvaslite.backends.recordjoin import OVER, ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
 
 T = TypeVar('T')
@@ -120,12 +120,21 @@ class FolderRecord(ChordRecord):
         head = self._find('head')
         return None if head is None else ChordHead(*head)
 
-    def begin(self, head: ChordHead) -> None:
+    def begin(self, head: ChordHead, outbox: Outbox) -> None:
         self.clear()
+        self.keep(outbox)
         self.write(head)
 
     def write(self, head: ChordHead) -> None:
         self._keep('head', list(head))
+
+    def outbox(self) -> Outbox | None:
+        callback, said = self._backend.get(f'{self._folder}/callback'), self._find('slots')
+        return None if callback is None or said is None else Outbox(callback, [*map(tuple, said[0])], said[1])
+
+    def keep(self, outbox: Outbox) -> None:
+        self._backend.set(f'{self._folder}/callback', outbox.callback)
+        self._keep('slots', [outbox.slots, outbox.opened])
 
     def add(self, part: Part) -> None:
         name = f'part-{quote(part.task_id, safe="")}:{"" if part.place is None else part.place}'
@@ -139,8 +148,11 @@ class FolderRecord(ChordRecord):
         return [Part(self._group_id, *self._find(name)) for name in self._slots()]
 
     def clear(self) -> None:
-        for name in self._slots():
+        for name in ('callback', 'slots', *self._slots()):
             self._backend.delete(f'{self._folder}/{name}')
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _slots(self) -> list[str]:
         return [name for name in os.listdir(self.path) if name.startswith('part-')]
@@ -153,9 +165,20 @@ class FolderJoin(RecordJoin):
         super().__init__(expires)
         self.backend = backend
 
-    def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
-        os.makedirs(FolderRecord(self.backend, group_id).path, exist_ok=True)
-        super().open(group_id, size, callback, task_ids)
+    def open(self, chord: Opening) -> None:
+        os.makedirs(FolderRecord(self.backend, chord.group_id).path, exist_ok=True)
+        super().open(chord)
+
+    def due(self, now: float, limit: int) -> Sequence[str]:
+        found = []
+        for name in os.listdir(self.backend.path):
+            if name.startswith(JOIN_PREFIX):
+                group_id = unquote(name.removeprefix(JOIN_PREFIX))
+                # Without the lock: whoever then looks at the chord has it.
+                head = FolderRecord(self.backend, group_id).read()
+                if head is not None and head.state != OVER and head.due <= now:
+                    found.append((head.due, group_id))
+        return [group_id for _, group_id in sorted(found)[:limit]]
 
     def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
         """``do(record, *args)`` while no other process has the lock on the folder."""
@@ -174,5 +197,5 @@ class FolderJoin(RecordJoin):
 
 def _remove_expired(record: FolderRecord, now: float) -> None:
     head = record.read()
-    if head is not None and head.deadline is not None and head.deadline < now:
-        shutil.rmtree(record.path, ignore_errors=True)
+    if head is not None and head.state == OVER and head.due < now:
+        record.remove()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from kombu.utils.uuid import uuid
 
 from canvaslite import wire
 from canvaslite.backends import chords
-from canvaslite.backends.chords import ChordJoin, Claim, Part, Report
+from canvaslite.backends.chords import ChordJoin, Claim, Opening, Outbox, Part, Report, Slot
 from canvaslite.transport.connection import close_inherited
 from canvaslite.transport.properties import encode_properties
 
@@ -126,6 +126,7 @@ class QueueJoin(ChordJoin):
     """Joins chords for a backend; `expires` is in seconds: how long an abandoned chord is kept (None is for ever)."""
 
     begins_unsized = False
+    keeps_shape = True
 
     def __init__(self, backend: Any, expires: float | None) -> None:
         self.backend = backend
@@ -135,7 +136,7 @@ class QueueJoin(ChordJoin):
         #: Queues that were read in vain: how many messages there must be before that is done again, and until when.
         self._in_vain: Any = LRUCache(limit=10_000)
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: the connections are the parent's."""
         for link in (*self._idle, *(held.link for held in self._held.values())):
             close_inherited(link.connection)
@@ -160,15 +161,14 @@ class QueueJoin(ChordJoin):
                     self._idle.append(link)
                 return done
 
-    def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str],
-             shape: Any = None) -> None:
+    def open(self, chord: Opening) -> None:
         def begin(link: Link, queue: str) -> None:
             link.channel.queue_declare(queue, durable=True, auto_delete=False, arguments=self.arguments)
-            link.add(queue, [HEAD, size, shape])
+            link.add(queue, [HEAD, chord.size, chord.shape])
 
-        self._talk(begin, group_id)
+        self._talk(begin, chord.group_id)
 
-    def set_size(self, group_id: str, size: int) -> None:
+    def set_size(self, group_id: str, size: int, slots: Sequence[Slot] = ()) -> None:
         self._talk(Link.add, group_id, [SIZE, size])
 
     def extend(self, group_id: str, count: int = 1) -> None:
@@ -247,6 +247,21 @@ class QueueJoin(ChordJoin):
                 self._idle.append(held.link)
             except LOST:
                 held.link.connection.close()
+
+    def due(self, now: float, limit: int) -> Sequence[str]:
+        return ()
+
+    def look(self, group_id: str, now: float, reason: str | None = None) -> Report:
+        return Report(chords.DONE)
+
+    def outbox(self, group_id: str) -> Outbox | None:
+        return None
+
+    def missing(self, group_id: str, slots: Sequence[Slot]) -> Sequence[Slot]:
+        return ()
+
+    def forget(self, group_id: str) -> None:
+        self._talk(lambda link, queue: link.channel.queue_delete(queue), group_id)
 
     def finish(self, claim: Claim, failed: bool = False) -> bool:
         held = self._held.get(claim.token)

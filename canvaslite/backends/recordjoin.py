@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from kombu.utils.uuid import uuid
 
 from canvaslite.backends import chords
-from canvaslite.backends.chords import ChordJoin, Claim, Part, Report
+from canvaslite.backends.chords import ChordJoin, Claim, Opening, Outbox, Part, Report, Slot
 
 __all__ = ('ChordHead', 'ChordRecord', 'RecordJoin')
 
@@ -24,7 +24,7 @@ T = TypeVar('T')
 
 
 class ChordHead(NamedTuple):
-    """What is known of a chord besides its parts. Times are seconds since 1970."""
+    """What is known of a chord besides its parts and its outbox. Times are seconds since 1970."""
 
     #: Number of parts, None until it is known, and how many were added since.
     size: int | None = None
@@ -34,8 +34,10 @@ class ChordHead(NamedTuple):
     #: Who holds the claim, and how often it was given.
     token: str | None = None
     attempts: int = 0
-    #: When somebody must look again, and when nobody will miss the record any more (None is never).
+    #: When somebody must look again: at an open chord, at a claim that has run out; of one that is over, when nobody
+    #: will miss the record any more.
     due: float = 0.0
+    #: When the chord fails if it is not complete, None for never.
     deadline: float | None = None
 
 
@@ -45,11 +47,17 @@ class ChordRecord(Protocol):
     def read(self) -> ChordHead | None:
         """The head; None if the store does not know the chord. Who has read it is alone with the chord."""
 
-    def begin(self, head: ChordHead) -> None:
+    def begin(self, head: ChordHead, outbox: Outbox) -> None:
         """Make the record, or make it anew without parts."""
 
     def write(self, head: ChordHead) -> None:
         """Keep the head of a record that is there."""
+
+    def outbox(self) -> Outbox | None:
+        """The outbox."""
+
+    def keep(self, outbox: Outbox) -> None:
+        """Keep another outbox."""
 
     def add(self, part: Part) -> None:
         """Keep the part, unless its slot (its task and place) has one."""
@@ -61,34 +69,45 @@ class ChordRecord(Protocol):
         """All parts, in any order."""
 
     def clear(self) -> None:
-        """Drop the parts."""
+        """Drop the parts and the outbox."""
+
+    def remove(self) -> None:
+        """Remove the record."""
 
 
 class RecordJoin(ChordJoin):
-    """Chords as records. `expires` is in seconds: how long an abandoned chord is kept (None and 0 are for ever)."""
+    """Chords as records. `expires` is in seconds: how long a chord that is over is remembered at least."""
 
     def __init__(self, expires: float | None) -> None:
-        self.expires = expires or 0
+        self.expires = max(expires or 0, chords.DONE_KEPT)
 
     @abstractmethod
     def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
         """``do(record, *args)`` as one atomic step. It may be done twice if the store does not say how it ended."""
 
-    def open(self, group_id: str, size: int | None, callback: Mapping[str, Any], task_ids: Sequence[str]) -> None:
-        now = time.time()
-        head = ChordHead(size=size, due=now, deadline=now + self.expires if self.expires else None)
-        self.step(group_id, lambda record: record.begin(head))
+    def open(self, chord: Opening) -> None:
+        self.step(chord.group_id, self._begin, chord)
 
-    def set_size(self, group_id: str, size: int) -> None:
-        self.step(group_id, self._resize, size, 0)
+    def _begin(self, record: ChordRecord, chord: Opening) -> None:
+        if chord.again and record.read() is not None:
+            return
+        now = time.time()
+        head = ChordHead(size=chord.size, due=now + chords.LOOK_INTERVAL, deadline=chord.deadline)
+        record.begin(head, Outbox(chord.packed, chord.slots, now))
+
+    def set_size(self, group_id: str, size: int, slots: Sequence[Slot] = ()) -> None:
+        self.step(group_id, self._resize, size, 0, slots)
 
     def extend(self, group_id: str, count: int = 1) -> None:
         self.step(group_id, self._resize, None, count)
 
-    def _resize(self, record: ChordRecord, size: int | None, more: int) -> None:
+    def _resize(self, record: ChordRecord, size: int | None, more: int, slots: Sequence[Slot] = ()) -> None:
         head = record.read()
         if head is not None:
             record.write(head._replace(size=head.size if size is None else size, extra=head.extra + more))
+            outbox = record.outbox() if slots else None
+            if outbox is not None:
+                record.keep(outbox._replace(slots=slots))
 
     def part(self, part: Part) -> Report:
         return self.step(part.group_id, self.count, part, uuid())
@@ -102,35 +121,64 @@ class RecordJoin(ChordJoin):
         if head.state == OVER:
             return Report(chords.DONE)
         record.add(part)
+        return self._claim(record, part.group_id, head, token)
+
+    def _claim(self, record: ChordRecord, group_id: str, head: ChordHead, token: str,
+               reason: str | None = None) -> Report:
+        """Claim the chord under `token` if nobody holds it, and it is complete or there is a `reason`."""
         now, size = time.time(), (head.size or 0) + head.extra
-        claimed = Report(chords.CLAIMED, Claim(part.group_id, token, size))
         if head.state == HELD and head.due > now:
             # The same token: our own claim, made by a step whose end the store did not get to tell us.
-            return claimed if head.token == token else Report(chords.BUSY)
-        if head.size is not None and record.count() >= size:
-            due = now + chords.CLAIM_LEASE
-            record.write(head._replace(state=HELD, token=token, due=due, attempts=head.attempts + 1))
-            return claimed
-        if head.deadline is not None and head.deadline < now + self.expires / 2:
-            # Not abandoned: a part has come.
-            record.write(head._replace(deadline=now + self.expires))
-        return Report(chords.RECORDED)
+            claim = Claim(group_id, token, size, head.attempts, reason)
+            return Report(chords.CLAIMED, claim) if head.token == token else Report(chords.BUSY)
+        complete = head.size is not None and record.count() >= size
+        if not complete and reason is None:
+            return Report(chords.RECORDED)
+        attempt = head.attempts + 1
+        record.write(head._replace(state=HELD, token=token, due=now + chords.CLAIM_LEASE, attempts=attempt))
+        return Report(chords.CLAIMED, Claim(group_id, token, size, attempt, None if complete else reason))
+
+    def look(self, group_id: str, now: float, reason: str | None = None) -> Report:
+        return self.step(group_id, self._look, group_id, now, reason, uuid())
+
+    def _look(self, record: ChordRecord, group_id: str, now: float, reason: str | None, token: str) -> Report:
+        head = record.read()
+        if head is None or head.state == OVER:
+            return Report(chords.DONE)
+        if head.due > now and reason is None and head.token != token:
+            return Report(chords.BUSY)
+        if reason is None and head.deadline is not None and head.deadline <= now:
+            reason = chords.OVERDUE
+        report = self._claim(record, group_id, head, token, reason)
+        if report.status == chords.RECORDED:
+            missing = (head.size or 0) + head.extra - record.count()
+            record.write(head._replace(state=OPEN, due=now + chords.pause_before_look(missing)))
+        return report
 
     def parts(self, claim: Claim) -> Sequence[Part]:
         # Tasks that joined a running chord have no place: they come last.
         found = self.step(claim.group_id, lambda record: record.parts())
         return sorted(found, key=lambda part: float('inf') if part.place is None else part.place)
 
+    def outbox(self, group_id: str) -> Outbox | None:
+        return self.step(group_id, lambda record: record.outbox())
+
+    def missing(self, group_id: str, slots: Sequence[Slot]) -> Sequence[Slot]:
+        found = {(part.task_id, part.place) for part in self.step(group_id, lambda record: record.parts())}
+        return [(task_id, place) for task_id, place in slots if (task_id, place) not in found]
+
+    def forget(self, group_id: str) -> None:
+        self.step(group_id, lambda record: record.remove())
+
     def renew(self, claim: Claim, seconds: float) -> bool:
         return self.step(claim.group_id, self._change_held, claim.token, {'due': time.time() + seconds})
 
     def release(self, claim: Claim) -> None:
-        changes = {'state': OPEN, 'token': None, 'due': time.time()}
+        changes = {'state': OPEN, 'token': None, 'due': time.time() + chords.RELEASED_PAUSE}
         self.step(claim.group_id, self._change_held, claim.token, changes)
 
     def finish(self, claim: Claim, failed: bool = False) -> bool:
-        kept = time.time() + max(self.expires, chords.DONE_KEPT)
-        changes = {'state': OVER, 'due': kept, 'deadline': kept}
+        changes = {'state': OVER, 'due': time.time() + self.expires}
         return self.step(claim.group_id, self._change_held, claim.token, changes)
 
     def _change_held(self, record: ChordRecord, token: str, changes: Mapping[str, Any]) -> bool:

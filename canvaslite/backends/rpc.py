@@ -22,7 +22,6 @@ from canvaslite.backends.codec import Meta
 from canvaslite.backends.queuejoin import LOST, QueueJoin
 from canvaslite.backends.waiting import _Wait
 from canvaslite.current import get_current_task
-from canvaslite.result import GroupResult
 from canvaslite.transport.amqp import Transport
 from canvaslite.transport.connection import close_inherited
 
@@ -177,7 +176,7 @@ class RPCBackend(AsyncBackendMixin, Backend):
         """Begin anew in a child: the queues, the connection and the results are its parent's."""
         self.declared.clear()
         self.received = LRUCache(limit=RESULTS_KEPT)
-        self.join.forget()
+        self.join.abandon()
         super().on_after_fork()
 
     def reply_queue(self, name: str) -> kombu.Queue:
@@ -252,14 +251,6 @@ class RPCBackend(AsyncBackendMixin, Backend):
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether the broker may be back later."""
         return isinstance(exc, LOST)
-
-    def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, **kwargs: Any) -> None:
-        """Prepare the join: the shape of its header travels with the chord."""
-        self.ensure_chords_allowed()
-        group_id, results = header_result_args[:2]
-        nested = any(isinstance(result, GroupResult) for result in results)
-        shape = self.app.GroupResult(*header_result_args).as_stored_tuple() if nested else None
-        self.join.open(group_id, body.get('chord_size'), body, (), shape)
 
     # -- what messages cannot do -----------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from canvaslite import states, wire
 from canvaslite.backends import chords
 from canvaslite.backends.codec import Meta, ResultCodec
 from canvaslite.backends.failures import FailurePropagation
+from canvaslite.backends.sweeping import end_chord, sweep
 from canvaslite.backends.waiting import SyncBackendMixin
 from canvaslite.current import get_current_app, get_current_task
 from canvaslite.exceptions import (
@@ -302,26 +303,40 @@ class Backend(ResultCodec, FailurePropagation):
     def ensure_chords_allowed(self) -> None:
         """Raise if this store cannot join chords."""
 
-    def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, **kwargs: Any) -> None:
+    def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, slots: Sequence[chords.Slot] = (),
+                    **kwargs: Any) -> None:
         """Prepare the join of a chord, before its first header task is sent.
 
-        `header_result_args` are the arguments of the header's `GroupResult`; `kwargs` are ``interval``,
-        ``countdown`` and ``max_retries`` of the polling task, used only where the store cannot join.
+        `header_result_args` are the arguments of the header's `GroupResult`, `slots` the tasks that end the header;
+        `kwargs` are ``interval``, ``countdown`` and ``max_retries`` of the polling task, used only where the store
+        cannot join.
         """
         self.ensure_chords_allowed()
         if self.join is None:
             self.fallback_chord_unlock(self.app.GroupResult(*header_result_args), body, **kwargs)
         else:
-            chords.open_chord(self, self.join, header_result_args, body)
+            chords.open_chord(self, self.join, header_result_args, body, slots)
+
+    def abort_chord(self, group_id: str, reason: str = 'revoked') -> bool:
+        """End a chord whatever is missing: its body, and what depends on that, becomes REVOKED. False if the chord has
+        ended, or is unknown."""
+        return self.join is not None and end_chord(self, self.join, group_id, reason)
+
+    def sweep_chords(self) -> int:
+        """End the chords that those who were to do it have left, by death or by a deadline; how many these were.
+
+        Every worker calls this every few seconds.
+        """
+        return 0 if self.join is None else sweep(self, self.join)
 
     def fallback_chord_unlock(self, header_result: Any, body: Any, countdown: float = 1, **kwargs: Any) -> None:
         """Send the ``celery.chord_unlock`` task, which polls until the header is ready."""
         chords.send_unlock_task(self, header_result, body, countdown=countdown, **kwargs)
 
-    def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        """How many parts the chord waits for."""
+    def set_chord_size(self, group_id: str, chord_size: int, slots: Sequence[chords.Slot] = ()) -> None:
+        """How many parts the chord waits for, and which tasks they are to come from."""
         if self.join is not None:
-            self.join.set_size(group_id, chord_size)
+            self.join.set_size(group_id, chord_size, slots)
 
     @property
     def is_told_chord_sizes(self) -> bool:

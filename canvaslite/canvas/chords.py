@@ -12,7 +12,7 @@ from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups, with_partials
 from canvaslite.canvas.parts import Canvas, Shown, apply_part, copy_members, name_module_once
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
-from canvaslite.canvas.streaming import count_parts, may_stream, send_header
+from canvaslite.canvas.streaming import count_parts, may_stream, send_header, slots_of
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning
@@ -165,9 +165,10 @@ class _chord(Canvas):
         else:
             header_args = drive(header.freezing_all(group_id, body, root_id))
             if header['kwargs']['tasks']:
-                body['chord_size'] = count_parts(header)
+                slots = slots_of(header)
+                body['chord_size'] = len(slots)
                 app.backend.apply_chord(header_args, body, interval=interval, countdown=countdown,
-                                        max_retries=max_retries)
+                                        max_retries=max_retries, slots=slots)
                 if app.backend.is_told_chord_sizes:
                     app.backend.set_chord_size(group_id, body['chord_size'])
                 header_result = header.apply_async(partial_args, kwargs, task_id=group_id, **of_header)

@@ -31,16 +31,16 @@ def send_header(header: Any, body: Any, root_id: str | None, args: Any, kwargs: 
     body.pop('chord_size', None)
     app.backend.apply_chord((group_id, []), body)
     results: list[Any] = []
-    size = 0
+    slots: list[tuple[str, int | None]] = []
     for members, is_last in _batches(header['kwargs']['tasks']):
         part = group([member.clone() for member in members], app=app, **header['options'])
         part._disposable = True
         results += drive(part.freezing_all(group_id, body, root_id, start=len(results)))[1]
-        size += count_parts(part)
+        slots += slots_of(part)
         if is_last:
             if any(isinstance(result, GroupResult) for result in results):
                 app.backend.save_group(group_id, app.GroupResult(group_id, results))
-            app.backend.set_chord_size(group_id, size)
+            app.backend.set_chord_size(group_id, len(slots), slots)
         part.apply_async(args, kwargs, task_id=group_id, add_to_parent=False, **options)
     result = app.GroupResult(group_id, results)
     if add_to_parent and parent:
@@ -63,9 +63,18 @@ def _batches(source: LazyMembers) -> Iterator[tuple[list[Any], bool]]:
 
 
 def count_parts(sig: Any) -> int:
-    """Number of tasks that end `sig`: one for a task, for a group all that end its members, for a chain those that end
-    its last step that has any, for a chord those that end its body. A list counts its elements."""
-    total = 0
+    """Number of tasks that end `sig`: see `ends_of`. A list counts its elements."""
+    return sum(1 if is_signature(end) else len(end) for end in ends_of(sig))
+
+
+def slots_of(header: Any) -> list[tuple[str, int | None]]:
+    """The ids and places of the tasks that end a frozen header."""
+    return [(end['options']['task_id'], end['options'].get('group_index')) for end in ends_of(header)]
+
+
+def ends_of(sig: Any) -> Iterator[Any]:
+    """The tasks that end `sig`: itself if it is one, of a group those that end its members, of a chain those that end
+    its last step that has any, of a chord those that end its body."""
     pending = [sig]
     while pending:
         sig = pending.pop()
@@ -74,13 +83,12 @@ def count_parts(sig: Any) -> int:
         if is_signature(sig) and sig.KIND == 'chunks':
             sig = sig.group()
         if not is_signature(sig):
-            total += len(sig)
+            yield sig
         elif sig.KIND == 'group':
-            pending.extend(sig['kwargs']['tasks'])
+            pending.extend(reversed(sig['kwargs']['tasks']))
         elif sig.KIND == 'chain':
-            total += next(filter(None, map(count_parts, reversed(sig['kwargs']['tasks']))), 0)
+            pending.extend(reversed(next(filter(None, map(list, map(ends_of, reversed(sig['kwargs']['tasks'])))), ())))
         elif sig.KIND == 'chord':
             pending.append(sig.body)
         else:
-            total += 1
-    return total
+            yield sig

@@ -27,7 +27,7 @@ class Executor:
     Made in the process that runs the tasks (a prefork child, or the worker itself); it makes `app` the current one.
     """
 
-    __slots__ = ('app', 'prepared', 'reader', 'tasks')
+    __slots__ = ('app', 'prepared', 'reader', 'swept', 'tasks')
 
     def __init__(self, app: App, hostname: str | None = None) -> None:
         set_current_app(app)
@@ -37,6 +37,8 @@ class Executor:
         self.tasks = app.tasks
         self.reader = MessageReader(app.conf.accept_content, hostname)
         self.prepared: dict[str, PreparedTask] = {}
+        #: Whether the last look at the chords succeeded.
+        self.swept = True
 
     def run(self, job: Job) -> Outcome:
         """Run the task that `job` asks for, or record its verdict. A message that cannot be understood is an outcome.
@@ -52,6 +54,8 @@ class Executor:
         return outcome
 
     def _run(self, job: Job) -> Outcome:
+        if job.verdict is not None and job.verdict.kind == 'sweep':
+            return self._sweep()
         head = None
         try:
             head = read_head(job)
@@ -71,6 +75,16 @@ class Executor:
             logger.critical('Task [%s]: internal error: %r', run.id, exc, exc_info=True)
             refuse(run, exc)
             return Outcome(Kind.FAILURE, exc)
+
+    def _sweep(self) -> Outcome:
+        try:
+            self.app.backend.sweep_chords()
+            self.swept = True
+        except Exception as exc:
+            # Once, not every few seconds: what is away is away for all tasks, which say so as well.
+            logger.log(logging.WARNING if self.swept else logging.DEBUG, 'Chords cannot be looked after: %r', exc)
+            self.swept = False
+        return Outcome(Kind.SWEPT)
 
     def _prepare(self, context: Context, job: Job) -> tuple[Run, Verdict | None]:
         """The run that `context` describes, and the verdict on it: a task that is not registered has one too."""

@@ -26,6 +26,8 @@ class Kind(IntEnum):
     UNDECODABLE = 9
     #: The outcome could not be recorded (the store is away): the message must go back, not be acknowledged.
     UNRECORDED = 10
+    #: There was no task: chords that are due were looked at.
+    SWEPT = 11
 
 
 class Outcome(NamedTuple):

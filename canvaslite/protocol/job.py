@@ -13,7 +13,8 @@ KOMBU_PROPERTIES = 1
 class Verdict(NamedTuple):
     """Why a task is not to be run: whoever gets the job records it, for the parent never touches the result store."""
 
-    #: One of ``revoked``, ``expired``, ``terminated``, ``lost``, ``timelimit``, ``unknown``.
+    #: One of ``revoked``, ``expired``, ``terminated``, ``lost``, ``timelimit``, ``unknown``; or ``sweep``, where there
+    #: is no message, but chords that are due are to be looked at.
     kind: str
     #: ``lost``: the message for `WorkerLostError`. ``timelimit``: the limit in seconds.
     #: ``terminated``: the signal's name. ``unknown``: the task's name.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from json import JSONDecoder
 from typing import Any
 
+from kombu.exceptions import EncodeError
 from kombu.utils import json as kombu_json
 
 from canvaslite.utils import deepjson
@@ -34,6 +35,16 @@ def decode_json(text: str) -> Any:
         return (_typed if '__type__' in text else _plain).decode(text)
     except RecursionError:
         return deepjson.loads(text)
+
+
+def encode_json(value: Any) -> str:
+    """`value`, however deep, as JSON with kombu's own types. Raises `EncodeError`."""
+    try:
+        return str(kombu_json.dumps(value))
+    except RecursionError:
+        return deepjson.dumps(value)
+    except Exception as exc:
+        raise EncodeError(str(exc)) from exc
 
 
 class Undecoded:

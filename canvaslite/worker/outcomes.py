@@ -20,7 +20,7 @@ from canvaslite.worker.state import State
 logger = logging.getLogger('celery.worker')
 
 #: How a late task ended whose message is acknowledged; a failure is if its task says so, what else there is never.
-_ACKNOWLEDGED = frozenset({Kind.SUCCESS, Kind.RETRY, Kind.IGNORED, Kind.REVOKED})
+_ACKNOWLEDGED = frozenset({Kind.SUCCESS, Kind.RETRY, Kind.IGNORED, Kind.REVOKED, Kind.SWEPT})
 _LEVELS = {Kind.UNKNOWN: logging.ERROR, Kind.UNDECODABLE: logging.CRITICAL, Kind.UNRECORDED: logging.CRITICAL}
 #: Seconds before a message goes back whose outcome could not be recorded: the store is away, and stays so for a while.
 UNRECORDED_DELAY = 5.0

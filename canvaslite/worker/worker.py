@@ -43,7 +43,8 @@ class Worker:
         """The parts of a worker."""
 
         name = 'Worker'
-        default_steps = tuple(f'canvaslite.worker.steps.worker:{step}' for step in ('Hub', 'Pool', 'Consumer'))
+        default_steps = tuple(f'canvaslite.worker.steps.worker:{step}'
+                              for step in ('Hub', 'Pool', 'Sweeper', 'Consumer'))
 
     def __init__(self, app: Any, hostname: str | None = None, *, concurrency: Any = None, pool: Any = None,
                  queues: Any = None, exclude_queues: Any = None, include: Any = None, loglevel: Any = None,

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from canvaslite import Celery
+from canvaslite.backends import cache
 from canvaslite.context import Context
 
 #: Stores by what they can do. `memory` is one process's own, `rpc` keeps nothing that was read.
@@ -136,6 +137,7 @@ def app(request: pytest.FixtureRequest, store_settings: Callable[[str], dict[str
     app.set_current()
     yield app
     app.close()
+    cache.memory.chords.clear()  # one for all apps of this process
 
 
 @pytest.fixture

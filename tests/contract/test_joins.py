@@ -12,7 +12,7 @@ import amqp
 import pytest
 
 from canvaslite import states
-from canvaslite.backends.chords import BUSY, CLAIMED, DONE, RECORDED, Part
+from canvaslite.backends.chords import BUSY, CLAIMED, DONE, RECORDED, Opening, Part, pack_callback
 from canvaslite.exceptions import ChordError
 from canvaslite.result import GroupResult
 
@@ -32,15 +32,23 @@ class Chord:
         self.body = app.signature({'task': 'body', 'args': [], 'kwargs': {}, 'subtask_type': None, 'immutable': False,
                                    'options': {'task_id': self.body_id, 'reply_to': app.thread_oid, **options}})
 
+    @property
+    def slots(self):
+        return [(task_id, place) for place, task_id in enumerate(self.ids)]
+
+    def opening(self):
+        """What the store is told when it begins."""
+        return Opening(self.gid, len(self.ids), self.body, pack_callback(self.app, self.body), self.slots, None)
+
     def open(self, size_known=True):
         results = [self.app.AsyncResult(task_id) for task_id in self.ids]
-        self.app.backend.apply_chord((self.gid, results), self.body)
+        self.app.backend.apply_chord((self.gid, results), self.body, slots=self.slots)
         if size_known:
             self.app.backend.set_chord_size(self.gid, len(self.ids))
         return self
 
-    def request(self, place, make):
-        return make(self.ids[place], group=self.gid, group_index=place, chord=dict(self.body), task='header')
+    def request(self, place, make, **more):
+        return make(self.ids[place], group=self.gid, group_index=place, chord={**self.body, **more}, task='header')
 
 
 def messages(app):

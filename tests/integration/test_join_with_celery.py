@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import logging
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -91,8 +92,11 @@ def test_the_body_is_sent_once_with_the_values_in_order(fleet, order, by):
     for side, place in zip(order, (2, 0, 1), strict=True):
         fleet.run(side, place, place * 10)
     assert fleet.sent() == [('body-' + fleet.group_id, [[0, 10, 20]])]
+    # Celery knows nothing of our outbox: the next look at the chord removes it.
+    fleet.ours.backend.join.look(fleet.group_id, time.time() + 60)
     kept = fleet.ours.backend.client.keys(f'*{fleet.group_id}.*')
     assert [key[-2:] for key in kept] == [b'.c']  # nothing but the tombstone
+    assert not fleet.ours.backend.join.due(time.time() + 60, 10)
 
 
 @opened

@@ -7,10 +7,11 @@ and MySQL lock the row, SQLite lets one writer in at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from canvaslite.backends.chords import Part
+from canvaslite.backends.chords import Outbox, Part
 from canvaslite.backends.recordjoin import ChordHead, ChordRecord, RecordJoin
 
 T = TypeVar('T')
@@ -39,13 +40,29 @@ class DatabaseRecord(ChordRecord):
             self._head = None if row is None else ChordHead._make(row)
         return self._head
 
-    def begin(self, head: ChordHead) -> None:
-        self.write(head)
-        self.clear()
+    def begin(self, head: ChordHead, outbox: Outbox) -> None:
+        self._head = head
+        # The row first, which is locked by that.
+        self._connection.execute(self._statements.begin_chord, {
+            'gid': self._group_id, **head._asdict(), **self._packed(outbox)})
+        self._execute(self._statements.drop_slots)
 
     def write(self, head: ChordHead) -> None:
         self._head = head
-        self._connection.execute(self._statements.write_chord, {'gid': self._group_id, **head._asdict()})
+        self._connection.execute(self._statements.write_chord, {'chord': self._group_id, **head._asdict()})
+
+    def outbox(self) -> Outbox | None:
+        row = self._execute(self._statements.read_outbox).first()
+        if row is None or row.callback is None:
+            return None
+        slots, opened = json.loads(bytes(row.slots))
+        return Outbox(bytes(row.callback), [*map(tuple, slots)], opened)
+
+    def keep(self, outbox: Outbox) -> None:
+        self._connection.execute(self._statements.keep_outbox, {'chord': self._group_id, **self._packed(outbox)})
+
+    def _packed(self, outbox: Outbox) -> dict[str, Any]:
+        return {'callback': outbox.callback, 'slots': json.dumps([outbox.slots, outbox.opened]).encode()}
 
     def add(self, part: Part) -> None:
         self._connection.execute(self._statements.add_slot, {
@@ -61,6 +78,12 @@ class DatabaseRecord(ChordRecord):
 
     def clear(self) -> None:
         self._execute(self._statements.drop_slots)
+        self._connection.execute(self._statements.keep_outbox, {
+            'chord': self._group_id, 'callback': None, 'slots': None})
+
+    def remove(self) -> None:
+        self._execute(self._statements.drop_slots)
+        self._execute(self._statements.drop_chord)
 
 
 class DatabaseJoin(RecordJoin):
@@ -76,3 +99,9 @@ class DatabaseJoin(RecordJoin):
         backend.prepare()
         return backend._ensure_retryable(  # type: ignore[no-any-return]
             backend.database.transact, lambda connection: do(DatabaseRecord(backend, connection, group_id), *args))
+
+    def due(self, now: float, limit: int) -> Sequence[str]:
+        backend = self.backend
+        # No lock: whoever then looks at the chord has it.
+        rows = backend._ensure_retryable(backend.database.fetch, backend.prepare().due_chords, now=now, most=limit)
+        return [row.gid for row in rows]

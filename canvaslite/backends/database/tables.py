@@ -14,7 +14,7 @@ from sqlalchemy.schema import CreateColumn
 
 from canvaslite import states, wire
 from canvaslite.backends.database.engines import Database, logger
-from canvaslite.backends.recordjoin import ChordHead
+from canvaslite.backends.recordjoin import OVER, ChordHead
 
 #: Names of the tables that chords are joined in, unless ``database_table_names`` gives ``join`` and ``join_part``.
 JOIN_TABLE, JOIN_PART_TABLE = 'cl_join', 'cl_join_part'
@@ -60,6 +60,8 @@ class ResultTables:
             sa.Column('extra', sa.Integer, nullable=False), sa.Column('state', sa.String(10), nullable=False),
             sa.Column('token', sa.String(64)), sa.Column('attempts', sa.Integer, nullable=False),
             sa.Column('due', sa.Double, nullable=False), sa.Column('deadline', sa.Double),
+            # The body's signature, and the header's slots as JSON: for those who have no message of the chord.
+            sa.Column('callback', Payload), sa.Column('slots', Payload),
             sa.Index(f'ix_{join}_due', 'state', 'due'), schema=schema)
         self.part = sa.Table(
             names.get('join_part') or prefix + JOIN_PART_TABLE, self.metadata,
@@ -84,25 +86,28 @@ class ResultTables:
                     if attempt == ATTEMPTS:
                         raise
                 time.sleep(random.uniform(0, 0.02 * attempt))
-            self._complete_task_table(database)
+            self.columns = self._complete(database, self.task)
+            self._complete(database, self.join)
 
-    def _complete_task_table(self, database: Database) -> None:
+    def _complete(self, database: Database, table: sa.Table) -> frozenset[str]:
+        """Add the columns that a table lacks, as one that an older version made; the names of those that are there."""
         dialect = database.engine.dialect
-        self.columns = _present_columns(database, self.task)
-        for column in self.task.columns:
-            if column.name in self.columns:
+        present = _present_columns(database, table)
+        for column in table.columns:
+            if column.name in present:
                 continue
-            statement = (f'ALTER TABLE {dialect.identifier_preparer.format_table(self.task)} '
+            statement = (f'ALTER TABLE {dialect.identifier_preparer.format_table(table)} '
                          f'ADD COLUMN {CreateColumn(column).compile(dialect=dialect)}')
             try:
                 with database.engine.begin() as connection:
                     connection.execute(sa.text(statement))
             except SQLAlchemyError as exc:
-                if column.name not in _present_columns(database, self.task):
+                if column.name not in _present_columns(database, table):
                     logger.warning('Database: the column %s is missing and cannot be added (%s); it stays empty until '
                                    'somebody who may runs: %s', column.name, database.explain(exc), statement)
                     continue
-            self.columns |= {column.name}
+            present |= {column.name}
+        return present
 
 
 def _present_columns(database: Database, table: sa.Table) -> frozenset[str]:
@@ -141,7 +146,15 @@ class Statements:
 
         this, its_slots = chord.c.gid == sa.bindparam('chord'), slot.c.gid == sa.bindparam('chord')
         self.lock_chord = sa.select(*(chord.c[name] for name in ChordHead._fields)).where(this).with_for_update()
-        self.write_chord = upsert(dialect, chord, ('gid', *ChordHead._fields))
+        outbox = ('callback', 'slots')
+        self.begin_chord = upsert(dialect, chord, ('gid', *ChordHead._fields, *outbox))
+        self.write_chord = sa.update(chord).where(this).values(
+            {name: sa.bindparam(name) for name in ChordHead._fields})
+        self.read_outbox = sa.select(*(chord.c[name] for name in outbox)).where(this)
+        self.keep_outbox = sa.update(chord).where(this).values({name: sa.bindparam(name) for name in outbox})
+        self.drop_chord = sa.delete(chord).where(this)
+        self.due_chords = sa.select(chord.c.gid).where(chord.c.state != OVER, chord.c.due <= sa.bindparam('now')
+                                                       ).order_by(chord.c.due).limit(sa.bindparam('most'))
         given = [sa.bindparam(column.name, type_=column.type) for column in slot.columns]
         same = sa.and_(*(slot.c[param.key] == param for param in given[:3]))
         # Not an upsert: the first outcome counts. The lock on the chord makes the look and the insertion one step.
@@ -150,7 +163,7 @@ class Statements:
         self.count_slots = sa.select(sa.func.count()).select_from(slot).where(its_slots)
         self.read_slots = sa.select(slot.c.slot, slot.c.idx, slot.c.payload).where(its_slots)
         self.drop_slots = sa.delete(slot).where(its_slots)
-        gone = chord.c.deadline < sa.bindparam('now')
+        gone = sa.and_(chord.c.state == OVER, chord.c.due < sa.bindparam('now'))
         #: The statements that remove the chords that nobody misses any more.
         self.expire_chords = [sa.delete(slot).where(slot.c.gid.in_(sa.select(chord.c.gid).where(gone))),
                               sa.delete(chord).where(gone)]

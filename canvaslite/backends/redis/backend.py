@@ -228,7 +228,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
             super().keep_and_count(task_id, result, state, traceback, request, store)
             return
         stored = self._form_of_result(task_id, part.result, state, traceback, request) if store else None
-        chords.act_on_report(self, self.join, self.join.keep_and_count(part, stored), request)
+        chords.act_on_part(self, self.join, part, self.join.keep_and_count(part, stored), request)
 
     @cached_property
     def _joins_by_script(self) -> bool:

@@ -1,7 +1,12 @@
 """What the Redis server does in one atomic step.
 
 The keys and values of a chord are Celery 5.7's: ``.j`` the parts (a sorted set, or a list), ``.t`` what was added to
-the size ``.s``, ``.d`` the slots seen, ``.c`` the claim or ``done``. Either side may run any part of a chord.
+the size ``.s``, ``.d`` the slots seen, ``.c`` the claim or ``done``. Either side may run any part of a chord. Our own
+are ``.o``, the outbox (a hash: callback, slots, opened, deadline, attempts), and the due index, a sorted set of the ids
+of all chords that are open or claimed, by the second at which somebody must look at them.
+
+The steps of a chord get the keys ``.j .t .s .d .c .o``, the group and the due index, in this order, and first of all
+the arguments id, now, seconds to keep the keys (0: for ever), ``1`` if the parts are ordered.
 """
 
 from __future__ import annotations
@@ -36,75 +41,142 @@ STORE = Script(_KEEP + """
 return keep(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
 """)
 
-#: Count a part, after keeping its result if there is a seventh key; claim the chord if it is complete.
-#: KEYS: .j .t .s .d .c group [meta]. ARGV: slot, part, '1' if ordered, score, seconds to keep the chord and the group,
-#: milliseconds of the lease, token [, payload, ttl, final].
-#: Returns status (0 recorded, 1 claimed, 2 busy, 3 done) and, when claimed, the number of parts, the parts, the slots
-#: if some parts look alike, and the saved group.
-PART = Script(_KEEP + """
-local parts, added, size, seen, claim, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local ordered = ARGV[3] == '1'
-if KEYS[7] then keep(KEYS[7], ARGV[9], ARGV[10], ARGV[11]) end
+_CHORD = """
+local parts, added, size, seen, claim, outbox, group, due = unpack(KEYS)
+local id, now, kept, ordered = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+local function preserve(...)
+    if kept > 0 then for _, key in ipairs({...}) do redis.call('EXPIRE', key, kept) end end
+end
+local function begin(callback, slots, deadline, pause)
+    redis.call('HSET', outbox, 'callback', callback, 'slots', slots, 'opened', now, 'deadline', deadline)
+    preserve(outbox)
+    redis.call('ZADD', due, now + tonumber(pause), id)
+end
+"""
+
+#: Claim the chord under a token for a lease in seconds, if it is complete, or for a reason whatever is missing.
+#: Gives {0, number of missing parts}, {2} when somebody holds it, or {1, number of parts, the parts, the slots if some
+#: parts look alike, the saved group, how often it was claimed, the reason if it is not complete}.
+_CLAIM = _CHORD + """
+local function take(token, lease, reason)
+    local expected = redis.call('GET', size)
+    local total = tonumber(expected or 0) + tonumber(redis.call('GET', added) or 0)
+    local there = redis.call(ordered and 'ZCARD' or 'LLEN', parts)
+    local slots = redis.call('SCARD', seen)
+    local complete = expected and math.max(there, slots) >= total
+    if not complete and reason == '' then return {0, total - slots} end
+    if not redis.call('SET', claim, token, 'NX', 'PX', lease * 1000) then return {2} end
+    redis.call('ZADD', due, now + lease, id)
+    local all = redis.call(ordered and 'ZRANGE' or 'LRANGE', parts, 0, -1)
+    return {1, total, all, there ~= slots and redis.call('SMEMBERS', seen) or {}, redis.call('GET', group) or '',
+            redis.call('HINCRBY', outbox, 'attempts', 1), complete and '' or reason}
+end
+"""
+
+#: Count a part, after keeping its result if there is a ninth key; claim the chord if it is complete.
+#: ARGV: slot, part, score, token, lease in seconds, callback, its size and the deadline ('': not given), seconds until
+#: somebody must look [, payload, ttl, final]. Gives what `take` gives, {3} for a chord that is done, and {4}, without
+#: counting, for one of which no outbox is there and no callback was given.
+PART = Script(_KEEP + _CLAIM + """
+local slot, part, score, callback, pause = ARGV[5], ARGV[6], ARGV[7], ARGV[10], ARGV[13]
+if KEYS[9] then keep(KEYS[9], ARGV[14], ARGV[15], ARGV[16]) end
 if redis.call('GET', claim) == 'done' then return {3} end
-if redis.call('SADD', seen, ARGV[1]) == 1 then
-    if ordered then redis.call('ZADD', parts, ARGV[4], ARGV[2]) else redis.call('RPUSH', parts, ARGV[2]) end
+if redis.call('HEXISTS', outbox, 'callback') == 0 then
+    if callback == '' then return {4} end
+    begin(callback, '', ARGV[12], pause)
+    if ARGV[11] ~= '' then redis.call('SET', size, ARGV[11], 'NX') end
+end
+if redis.call('SADD', seen, slot) == 1 then
+    if ordered then redis.call('ZADD', parts, score, part) else redis.call('RPUSH', parts, part) end
 end
 -- Not at every part: that would be a third of the work.
-if tonumber(ARGV[5]) > 0 and redis.call('TTL', seen) < ARGV[5] * 0.95 then
-    for _, key in ipairs({parts, added, size, seen}) do redis.call('EXPIRE', key, ARGV[5]) end
-    if tonumber(ARGV[6]) > 0 then redis.call('EXPIRE', group, ARGV[6]) end
-end
-local expected = redis.call('GET', size)
-if not expected then return {0} end
-local total = tonumber(expected) + tonumber(redis.call('GET', added) or 0)
-local there = redis.call(ordered and 'ZCARD' or 'LLEN', parts)
-local slots = redis.call('SCARD', seen)
-if math.max(there, slots) < total then return {0} end
-if not redis.call('SET', claim, ARGV[8], 'NX', 'PX', ARGV[7]) then return {2} end
-local all = redis.call(ordered and 'ZRANGE' or 'LRANGE', parts, 0, -1)
-return {1, total, all, there ~= slots and redis.call('SMEMBERS', seen) or {}, redis.call('GET', group) or ''}
+if kept > 0 and redis.call('TTL', seen) < kept * 0.95 then preserve(parts, added, size, seen, outbox, group) end
+return take(ARGV[8], tonumber(ARGV[9]), '')
 """)
 
-#: A chord begins: nothing may be left of an earlier run under the same id.
-#: KEYS: .j .t .s .d .c. ARGV: size ('': not known yet), seconds to keep it (0: for ever).
-OPEN = Script("""
-redis.call('DEL', unpack(KEYS))
-if ARGV[1] ~= '' then
-    redis.call('SET', KEYS[3], ARGV[1])
-    if tonumber(ARGV[2]) > 0 then redis.call('EXPIRE', KEYS[3], ARGV[2]) end
-end
+#: A chord begins: nothing may be left of an earlier run under the same id, unless it is told again.
+#: ARGV: '1' if it may have begun already, size ('': not known yet), callback, slots, deadline ('': none), seconds until
+#: somebody must look, the group's value ('': nothing is to be saved).
+OPEN = Script(_CHORD + """
+if ARGV[5] == '1' and redis.call('EXISTS', outbox, claim) > 0 then return 0 end
+redis.call('DEL', parts, added, size, seen, claim, outbox)
+if ARGV[6] ~= '' then redis.call('SET', size, ARGV[6]) end
+begin(ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+if ARGV[11] ~= '' then redis.call('SET', group, ARGV[11]) preserve(group) end
+preserve(size)
 return 1
 """)
 
-#: Wait for more parts. KEYS: .t. ARGV: how many, seconds to keep it (0: for ever).
-EXTEND = Script("""
-redis.call('INCRBY', KEYS[1], ARGV[1])
-if tonumber(ARGV[2]) > 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+#: The chord's size is known. ARGV: size, slots.
+RESIZE = Script(_CHORD + """
+redis.call('SET', size, ARGV[5])
+if redis.call('EXISTS', outbox) == 1 and ARGV[6] ~= '' then redis.call('HSET', outbox, 'slots', ARGV[6]) end
+preserve(size)
 return 1
+""")
+
+#: Wait for more parts. ARGV: how many.
+EXTEND = Script(_CHORD + """
+redis.call('INCRBY', added, ARGV[5])
+preserve(added)
+return 1
+""")
+
+#: Look at a chord again. ARGV: token, lease in seconds, reason ('': only if it is due), seconds to the next look, and
+#: parts missing for each of which one more. Gives what `PART` gives.
+LOOK = Script(_CLAIM + """
+local reason = ARGV[7]
+local holder = redis.call('GET', claim)
+if holder == 'done' or not holder and redis.call('EXISTS', outbox) == 0 then
+    redis.call('ZREM', due, id)
+    redis.call('DEL', outbox)
+    return {3}
+end
+if reason == '' and tonumber(redis.call('ZSCORE', due, id) or 'inf') > now then return {2} end
+if holder then
+    redis.call('ZADD', due, now + math.max(redis.call('PTTL', claim), 0) / 1000, id)
+    return {2}
+end
+local deadline = tonumber(redis.call('HGET', outbox, 'deadline') or '')
+if reason == '' and deadline and deadline <= now then reason = 'overdue' end
+local answer = take(ARGV[5], tonumber(ARGV[6]), reason)
+if answer[1] == 0 then
+    redis.call('ZADD', due, now + tonumber(ARGV[8]) + math.max(answer[2], 0) / tonumber(ARGV[9]), id)
+    preserve(parts, added, size, seen, outbox, group)
+end
+return answer
 """)
 
 #: Hold the claim for longer, or take it again if the lease has ended and the chord is still there.
-#: KEYS: .c .s. ARGV: token, milliseconds.
-RENEW = Script("""
-local holder = redis.call('GET', KEYS[1])
-if holder == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-if holder or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+#: ARGV: token, milliseconds.
+RENEW = Script(_CHORD + """
+local holder = redis.call('GET', claim)
+if holder and holder ~= ARGV[5] or redis.call('EXISTS', outbox) == 0 then return 0 end
+redis.call('SET', claim, ARGV[5], 'PX', ARGV[6])
+redis.call('ZADD', due, now + ARGV[6] / 1000, id)
 return 1
 """)
 
-#: Give the claim back. KEYS: .c. ARGV: token.
-RELEASE = Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
+#: Give the claim back. ARGV: token, seconds until somebody must look.
+RELEASE = Script(_CHORD + """
+if redis.call('GET', claim) ~= ARGV[5] then return 0 end
+redis.call('ZADD', due, now + tonumber(ARGV[6]), id)
+return redis.call('DEL', claim)
 """)
 
 #: The chord is done: its tombstone stays, and of one that has failed what its parts gave.
-#: KEYS: .c .j .t .s .d. ARGV: token, seconds to keep what stays, whether it has failed (1 or 0).
-FINISH = Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[3] == '0' then redis.call('DEL', KEYS[2]) else redis.call('EXPIRE', KEYS[2], ARGV[2]) end
-redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
-redis.call('SET', KEYS[1], 'done', 'EX', ARGV[2])
+#: ARGV: token, seconds to keep what stays, whether it has failed (1 or 0).
+FINISH = Script(_CHORD + """
+if redis.call('GET', claim) ~= ARGV[5] then return 0 end
+if ARGV[7] == '0' then redis.call('DEL', parts) else redis.call('EXPIRE', parts, ARGV[6]) end
+redis.call('DEL', added, size, seen, outbox)
+redis.call('ZREM', due, id)
+redis.call('SET', claim, 'done', 'EX', ARGV[6])
+if redis.call('TTL', group) > tonumber(ARGV[6]) then redis.call('EXPIRE', group, ARGV[6]) end
 return 1
+""")
+
+FORGET = Script(_CHORD + """
+redis.call('ZREM', due, id)
+return redis.call('DEL', parts, added, size, seen, claim, outbox, group)
 """)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from canvaslite.execution.entry import Executor
+from canvaslite.execution.outcome import Kind
 from canvaslite.execution.tracer import user_code
 from canvaslite.pools.base import Preparation
 from canvaslite.pools.prefork import frames
@@ -143,7 +144,7 @@ class JobLoop:
         note = outcome.note
         self._hold(frames.encode_report(frames.FINISHED, seq, kind, outcome.runtime, elapsed, note), end)
         self.last_was_short = elapsed < SHORT
-        self.left -= 1
+        self.left -= kind is not Kind.SWEPT
         if self.max_memory:
             self._check_memory()
         if note or len(self.held) >= HELD_REPORTS or end - self.held_since > HELD_SECONDS:

@@ -218,6 +218,8 @@ class PreforkPool(Pool):
             child.cancel_timers()
         if elapsed >= 0.0:
             request.pace.note(elapsed)
+        if kind == Kind.SWEPT:
+            child.left += 1  # it was no task
         if child.inflight:
             child.load -= cost
         else:

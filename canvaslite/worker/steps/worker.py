@@ -10,6 +10,7 @@ from kombu.utils.imports import symbol_by_name
 
 from canvaslite import bootsteps
 from canvaslite.pools.base import Preparation
+from canvaslite.worker import sweeping
 
 #: Seconds that idle processes have to end by themselves.
 STOP_TIMEOUT = 10.0
@@ -59,10 +60,27 @@ class Pool(bootsteps.StartStopStep):
         return {'pool': w.pool.info}
 
 
+class Sweeper(bootsteps.StartStopStep):
+    """Looks after chords, where the store joins them."""
+
+    requires = (Pool,)
+
+    def include_if(self, w: Any) -> bool:
+        return w.app.backend.join is not None
+
+    def start(self, w: Any) -> None:
+        self.sweeper = sweeping.Sweeper(w.hub, w.pool)
+
+    def stop(self, w: Any) -> None:
+        self.sweeper.stop()
+
+    terminate: Any = stop
+
+
 class Consumer(bootsteps.StartStopStep):
     """The consumer; the last step."""
 
-    requires = (Pool,)
+    requires = (Sweeper,)
     last = True
 
     def create(self, w: Any) -> Any:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -125,22 +126,17 @@ def test_a_database_in_memory_is_one_for_all_threads() -> None:
     assert [backend.get_result(f'id{number}') for number in range(8)] == list(range(8))
 
 
-def test_the_cleanup_removes_chords_that_ended_or_were_abandoned(url: str) -> None:
-    backend = make(url, result_expires=0.001).backend
-    join, tables = backend.join, backend.tables
-    join.open('abandoned', 2, {'task': 'body'}, ['a', 'b'])
+def test_the_cleanup_removes_chords_that_ended_long_ago(url: str) -> None:
+    backend = make(url).backend
+    for name, state, due in (('ended', 'done', 1.0), ('just-ended', 'done', time.time() + 60), ('open', 'open', 1.0)):
+        backend.apply_chord((name, []), {'task': 'body', 'chord_size': 2})
+        backend.join.step(name, lambda record, state, due: record.write(
+            record.read()._replace(state=state, due=due)), state, due)
 
-    def chords() -> list[Any]:
-        backend.cleanup()
-        return backend.database.fetch(sa.select(tables.join.c.gid))
+    backend.cleanup()
 
-    while chords():
-        pass
-    join.open('open', 2, {'task': 'body'}, ['a', 'b'])
-    kept = make(url, result_expires=3600).backend
-    kept.join.open('kept', 1, {'task': 'body'}, ['c'])
-    kept.cleanup()
-    assert ('kept',) in kept.database.fetch(sa.select(tables.join.c.gid))
+    kept = backend.database.fetch(sa.select(backend.tables.join.c.gid))
+    assert sorted(row.gid for row in kept) == ['just-ended', 'open']
 
 
 # -- several processes --------------------------------------------------------------------------------------------

@@ -59,12 +59,12 @@ def test_the_cleanup_removes_what_has_expired_and_nothing_else(tmp_path: Path) -
     backend.mark_as_done('new', 1)
     (tmp_path / '.writing-by-nobody').write_text('')
     (tmp_path / 'not-ours').write_text('')
-    backend.join.open('old-chord', 1, {'task': 'body'}, ['id'])
-    backend.join.open('new-chord', 1, {'task': 'body'}, ['id'])
+    backend.apply_chord(('old-chord', []), {'task': 'body'})
+    backend.apply_chord(('new-chord', []), {'task': 'body'})
     long_ago = time.time() - 7200
     for name in ('celery-task-meta-old', '.writing-by-nobody', 'not-ours'):
         os.utime(tmp_path / name, (long_ago, long_ago))
-    backend.join.step('old-chord', lambda record: record.write(record.read()._replace(deadline=long_ago)))
+    backend.join.step('old-chord', lambda record: record.write(record.read()._replace(state='done', due=long_ago)))
 
     backend.cleanup()
 
@@ -74,7 +74,7 @@ def test_the_cleanup_removes_what_has_expired_and_nothing_else(tmp_path: Path) -
 def test_celery_s_cleanup_does_not_stumble_over_our_chords(tmp_path: Path) -> None:
     celery = importlib.import_module('celery')
     backend = make(f'file://{tmp_path}')
-    backend.join.open('chord', 1, {'task': 'body'}, ['id'])
+    backend.apply_chord(('chord', []), {'task': 'body'})
     theirs = celery.Celery('theirs', backend=f'file://{tmp_path}', set_as_current=False)
     theirs.conf.result_expires = 0.000001
 

@@ -1,0 +1,215 @@
+"""What happens to a chord whose processes die, or that takes too long: somebody else ends it, on every store."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from canvaslite import states
+from canvaslite.backends import sweeping
+from canvaslite.backends.chords import BUSY, CLAIMED, DONE, RECORDED, Part
+from canvaslite.exceptions import ChordError, TaskRevokedError
+
+from .conftest import KEEPING, on
+from .test_joins import Chord, messages, reader
+
+LATER = 3600.0
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Let an hour pass for those who look after chords."""
+    clock = time.time
+    return lambda seconds=LATER: monkeypatch.setattr(time, 'time', lambda: clock() + seconds)
+
+
+@on(KEEPING)
+def test_a_chord_is_looked_at_only_when_it_is_due(app, later):
+    chord = Chord(app, 2).open()
+
+    assert app.backend.join.due(time.time(), 10) == []
+    assert app.backend.join.look(chord.gid, time.time()).status == BUSY
+    assert list(app.backend.join.due(time.time() + LATER, 10)) == [chord.gid]
+    assert app.backend.join.look(chord.gid, time.time() + LATER).status == RECORDED
+
+
+@on(KEEPING)
+def test_the_body_of_a_chord_whose_claim_ran_out_is_sent_by_a_sweep(app, make_app, later):
+    chord = Chord(app, 2).open()
+    join = app.backend.join
+    for place in range(2):
+        report = join.part(Part(chord.gid, chord.ids[place], place, states.SUCCESS, place))
+    assert report.status == CLAIMED
+    assert join.renew(report.claim, 0.001)  # and then it dies
+    other = make_app()
+    time.sleep(0.01)
+
+    later()
+    assert other.backend.sweep_chords() == 1
+
+    assert messages(app) == [('body', chord.body_id, [[0, 1]])]
+    assert join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'late')).status == DONE
+    assert other.backend.sweep_chords() == 0
+    assert not join.finish(report.claim)
+
+
+@on(KEEPING)
+def test_outcomes_that_were_stored_but_not_counted_are_counted_by_a_sweep(app, make_app, later):
+    chord = Chord(app, 3).open()
+    app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'counted'))
+    for place in (0, 2):
+        app.backend.store_result(chord.ids[place], f'stored {place}', states.SUCCESS)
+
+    later()
+    assert make_app().backend.sweep_chords() == 1
+
+    assert messages(app) == [('body', chord.body_id, [['stored 0', 'counted', 'stored 2']])]
+
+
+@on(KEEPING)
+def test_a_failure_that_was_stored_but_not_counted_fails_the_chord(app, make_app, later):
+    chord = Chord(app, 2).open()
+    app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
+    app.backend.store_result(chord.ids[1], ValueError('no value'), states.FAILURE)
+
+    later()
+    assert app.backend.sweep_chords() == 1
+
+    with pytest.raises(ChordError, match=rf"{chord.ids[1]} raised ValueError\('no value'\)"):
+        reader(app, make_app).AsyncResult(chord.body_id).get(timeout=5)
+
+
+@on(KEEPING)
+def test_a_sweep_leaves_a_chord_alone_that_is_under_way(app, later):
+    chord = Chord(app, 2).open()
+    app.backend.store_result(chord.ids[0], 'value', states.SUCCESS)
+
+    later()
+    assert app.backend.sweep_chords() == 0
+    assert messages(app) == []
+
+    app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'other'))
+
+
+@on(KEEPING, result_chord_deadline=1800)
+def test_a_chord_fails_when_its_deadline_has_passed(app, make_app, later):
+    chord = Chord(app, 2, link_error=[{'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}}]).open()
+    app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
+
+    later()
+    assert app.backend.sweep_chords() == 1
+
+    with pytest.raises(ChordError, match='result_chord_deadline'):
+        reader(app, make_app).AsyncResult(chord.body_id).get(timeout=5)
+    assert [(task, args) for task, _, args in messages(app)] == [('errback', [chord.body_id])]
+    assert app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'late')).status == DONE
+
+
+@on(KEEPING, result_chord_deadline=None)
+def test_without_a_deadline_a_chord_waits(app, later):
+    chord = Chord(app, 2).open()
+
+    later(10 * 365 * 86400)
+    app.backend.sweep_chords()
+
+    assert messages(app) == []
+    assert app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'value')).status == RECORDED
+
+
+@on(KEEPING)
+def test_a_chord_that_is_ended_revokes_its_body_and_takes_no_more_parts(app, make_app):
+    chord = Chord(app, 2, link_error=[{'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}}]).open()
+    app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
+
+    assert app.backend.abort_chord(chord.gid, 'not needed')
+
+    result = reader(app, make_app).AsyncResult(chord.body_id)
+    with pytest.raises(TaskRevokedError, match='not needed'):
+        result.get(timeout=5)
+    assert result.state == states.REVOKED
+    assert messages(app) == []
+    assert app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'late')).status == DONE
+    assert not app.backend.abort_chord(chord.gid)
+
+
+@on(KEEPING)
+def test_a_chord_that_is_forgotten_leaves_nothing(app):
+    chord = Chord(app, 2).open()
+    app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
+
+    app.backend.join.forget(chord.gid)
+
+    assert app.backend.join.due(time.time() + LATER, 10) == []
+    assert app.backend.join.outbox(chord.gid) is None
+    assert not app.backend.abort_chord(chord.gid)
+
+
+@on(KEEPING)
+def test_a_chord_that_is_begun_again_goes_on_as_it_is(app):
+    chord = Chord(app, 2)
+    opening = chord.opening()
+    join = app.backend.join
+    join.open(opening)
+    join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
+
+    join.open(opening._replace(again=True))
+
+    report = join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'other'))
+    assert report.status == CLAIMED
+    assert join.finish(report.claim)
+    join.open(opening._replace(again=True))
+    assert join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'other')).status == DONE
+
+
+@on(('redis',))
+def test_a_chord_of_which_the_store_lost_everything_is_taken_up_again(app, request_of, later):
+    chord = Chord(app, 2).open()
+    app.backend.mark_as_done(chord.ids[0], 'value', chord.request(0, request_of))
+    app.backend.client.delete(*app.backend.client.keys(f'*{chord.gid}*'), 'canvaslite-join-due')
+
+    app.backend.mark_as_done(chord.ids[1], 'other', chord.request(1, request_of, chord_size=2))
+
+    outbox = app.backend.join.outbox(chord.gid)
+    assert outbox is not None
+    assert list(app.backend.join.due(time.time() + LATER, 10)) == [chord.gid]
+    app.backend.mark_as_done(chord.ids[0], 'value', chord.request(0, request_of, chord_size=2))
+    assert messages(app) == [('body', chord.body_id, [['value', 'other']])]
+
+
+@on(('redis',))
+def test_a_part_that_comes_when_even_the_tombstone_is_gone_changes_nothing(app, request_of):
+    chord = Chord(app, 1).open()
+    app.backend.mark_as_done(chord.ids[0], 'value', chord.request(0, request_of))
+    assert len(messages(app)) == 1
+    app.backend.store_result(chord.body_id, 'done', states.SUCCESS)
+    app.backend.client.delete(*app.backend.client.keys(f'*{chord.gid}*'))
+
+    app.backend.mark_as_done(chord.ids[0], 'value', chord.request(0, request_of))
+
+    assert messages(app) == []
+    assert app.backend.client.keys(f'*{chord.gid}*') == []
+
+
+@on(KEEPING)
+def test_no_more_is_looked_at_than_is_asked_for(app):
+    chords = {Chord(app, 1).open().gid for _ in range(5)}
+
+    first = app.backend.join.due(time.time() + LATER, 3)
+
+    assert len(set(first)) == 3
+    assert chords.issuperset(first)
+
+
+@on(KEEPING)
+def test_the_result_of_an_earlier_run_under_the_same_id_is_not_counted(app, later):
+    chord = Chord(app, 1)
+    app.backend.store_result(chord.ids[0], 'old', states.SUCCESS)
+    opening = chord.opening()
+    app.backend.join.open(opening)
+    outbox = app.backend.join.outbox(chord.gid)
+    assert list(outbox.slots) == [(chord.ids[0], 0)]
+    assert abs(outbox.opened - time.time()) < 60
+    assert sweeping._ended_at({'date_done': '2020-01-01T00:00:00+00:00'}) < outbox.opened - sweeping.CLOCK_SKEW
+    assert str(uuid.UUID(chord.gid)) == chord.gid
