@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from canvaslite.canvas.copying import copy_options
@@ -171,7 +172,7 @@ class _chord(Canvas):
                                         max_retries=max_retries, slots=slots)
                 if app.backend.is_told_chord_sizes:
                     app.backend.set_chord_size(group_id, body['chord_size'])
-                header_result = header.apply_async(partial_args, kwargs, task_id=group_id, **of_header)
+                header_result = _send(app, header, partial_args, kwargs, {'task_id': group_id, **of_header})
             else:
                 body.apply_async(([],), **given({'producer': producer}))
                 header_result = app.GroupResult(*header_args)
@@ -256,6 +257,20 @@ class _chord(Canvas):
             return '%' + name_module_once(body, body.reprcall(header))
         first, *rest = body['kwargs']['tasks']
         return name_module_once(first, f'%({" | ".join([first.reprcall(header), *map(show, rest)])})')
+
+
+def _send(app: Any, header: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+    """Send the header of an open chord. If that fails nobody waits for the body, and what was sent counts no more.
+
+    Not inside a task: that may run again, and send the header again.
+    """
+    try:
+        return header.apply_async(args, kwargs, **options)
+    except Exception as exc:
+        if app.current_worker_task is None:
+            with suppress(Exception):  # that the store is away as well is not what the caller has to know
+                app.backend.abort_chord(header.id, f'its header could not be sent: {exc!r:.200}')
+        raise
 
 
 #: The public name; `_chord` is the one to use where an argument is called ``chord``.
