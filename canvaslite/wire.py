@@ -34,6 +34,9 @@ CHORD_QUEUE_PREFIX = 'canvaslite-chord-'
 #: Queues of a group with ``max_concurrency``, and the header that names the window in the last task of a member.
 WINDOW_PREFIX, WINDOW_HEADER = 'canvaslite.window.', 'canvaslite_window'
 
+#: Headers of what a chord's join sends: how often it was sent by now; and of what may have been sent before.
+ATTEMPT_HEADER, AGAIN_HEADER = 'canvaslite_attempt', 'canvaslite_again'
+
 # --- result store ------------------------------------------------------------------
 TASK_KEY_PREFIX = 'celery-task-meta-'
 GROUP_KEY_PREFIX = 'celery-taskset-meta-'
@@ -44,6 +47,8 @@ GROUP_TABLE = 'celery_tasksetmeta'
 JOIN_PARTS, JOIN_EXTRA, JOIN_SIZE, JOIN_SEEN, JOIN_CLAIM = '.j', '.t', '.s', '.d', '.c'
 #: Of our own: the suffix of what ends a chord without a message of it, and the key of the chords to be looked at again.
 JOIN_OUTBOX, JOIN_DUE = '.o', 'canvaslite-join-due'
+#: Suffix of a task's key that says which copy of a chord's body runs.
+RUN_KEY = '.run'
 
 #: Modules under which our own exceptions are stored, so that Celery can rebuild them.
 CELERY_EXCEPTIONS_MODULE = 'celery.exceptions'

@@ -53,6 +53,9 @@ BUSY = 'busy'
 DONE = 'done'
 UNKNOWN_CHORD = 'unknown'
 
+#: In place of a copy's number: one has run to its end.
+ENDED = 'ended'
+
 #: Why a chord that is not complete is claimed, beside what `sweeping.end_chord` is told.
 OVERDUE = 'overdue'
 
@@ -202,6 +205,14 @@ class ChordJoin(ABC):
     def forget(self, group_id: str) -> None:
         """Remove whatever is known of the chord."""
 
+    def take_run(self, task_id: str, attempt: str, seconds: float) -> str:
+        """Let the copy `attempt` of a body run if no other one does; which copy runs from now on, for `seconds`.
+
+        A copy that died is delivered again, and then takes what it has already. ENDED is what a copy that has run to
+        its end leaves to the others, if no result tells them.
+        """
+        return attempt
+
 
 def pause_before_look(missing: int) -> float:
     """Seconds until an open chord with so many `missing` parts is looked at again."""
@@ -222,7 +233,8 @@ def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...
         header = backend.app.GroupResult(*header_result_args)
     join.open(Opening(group_id, body.get('chord_size'), body, pack_callback(backend.app, body), slots,
                       deadline_from_now(backend.app.conf),
-                      header.as_stored_tuple() if header is not None and join.keeps_shape else None))
+                      header.as_stored_tuple() if header is not None and join.keeps_shape else None,
+                      backend.app.publisher.sends_again))
     if header is not None and not join.keeps_shape:
         backend.save_group(group_id, header)
 
@@ -337,16 +349,23 @@ def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, b
         return
     if error is None:
         try:
-            with join.sending(claim) as producer:
+            with backend.app.publisher.marked(_marks(claim)), join.sending(claim) as producer:
                 body.apply_async((values,), **({} if producer is None else {'producer': producer}))
         except Exception as exc:
             error = _unless_outage(backend, claim, 'Callback error', exc)
     if isinstance(error, TaskRevokedError):
         backend._fail_chain([body], error, state=states.REVOKED)
     elif error is not None:
-        backend.chord_error_from_stack(body, error)
+        with backend.app.publisher.marked(_marks(claim)):
+            backend.chord_error_from_stack(body, error)
     if not join.finish(claim, error is not None):
         logger.warning('Chord %r: the claim was lost while the body was sent', claim.group_id)
+
+
+def _marks(claim: Claim) -> dict[str, Any]:
+    """Headers by which the copies of a body are told apart, so that one of them runs."""
+    marks: dict[str, Any] = {wire.ATTEMPT_HEADER: claim.attempt}
+    return marks if claim.attempt == 1 else {**marks, wire.AGAIN_HEADER: True}
 
 
 def _why_it_ends(claim: Claim) -> Exception | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 from kombu.exceptions import OperationalError
 from kombu.utils.uuid import uuid
@@ -44,13 +45,13 @@ class FailurePropagation:
         or that is not known here, is sent as a task. What goes wrong with one is logged, and the others run.
         """
         to_call, sent = [], []
-        for described in request.errbacks or ():
+        for place, described in enumerate(request.errbacks or ()):
             try:
                 errback = self.app.signature(described)
                 if _takes_failure(errback):
                     to_call.append(errback)
                 else:
-                    sent.append(self._send_errback(errback, request))
+                    sent.append(self._send_errback(errback, request, place))
             except OperationalError:
                 raise  # the broker is away: all of it is done again, and none was called yet
             except Exception:
@@ -63,9 +64,11 @@ class FailurePropagation:
             except Exception:
                 logger.exception('Errback %r raised an exception', errback.task)
 
-    def _send_errback(self, errback: Any, request: Any) -> Any:
+    def _send_errback(self, errback: Any, request: Any, place: int) -> Any:
         eager = self.app.conf.task_always_eager or (request.delivery_info or {}).get('is_eager', False)
-        options = {'parent_id': request.id, 'root_id': request.root_id or request.id}
+        # By this id it is the same message, should it have to be sent again.
+        options = {'task_id': errback.id or successor_id(request.id, f'errback {place}'), 'parent_id': request.id,
+                   'root_id': request.root_id or request.id}
         if eager:
             return errback.apply((request.id,), **options)
         return errback.apply_async((request.id,), add_to_parent=False, **options)
@@ -134,6 +137,11 @@ class FailurePropagation:
         """Keep the failure of a task that never ran, by `exc` or the exception being handled."""
         error = exc if exc is not None else sys.exc_info()[1] or Exception('failed')
         self.keep_outcome(task_id, error, states.FAILURE, format_traceback(error), request, True)
+
+
+def successor_id(task_id: Any, place: str) -> str:
+    """The id of a task that follows from another one and has none of its own: the same whenever it is asked for."""
+    return str(uuid5(NAMESPACE_OID, f'{task_id} {place}'))
 
 
 def request_of(sig: Mapping[str, Any]) -> Context:

@@ -20,7 +20,7 @@ from kombu.utils.uuid import uuid
 
 from canvaslite.backends.base import KeyValueStoreBackend
 from canvaslite.backends.chords import Opening, Outbox, Part
-from canvaslite.backends.recordjoin import OVER, ChordHead, ChordRecord, RecordJoin
+from canvaslite.backends.recordjoin import OVER, RUN_PREFIX, ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
 
 T = TypeVar('T')
@@ -168,6 +168,10 @@ class FolderJoin(RecordJoin):
     def open(self, chord: Opening) -> None:
         os.makedirs(FolderRecord(self.backend, chord.group_id).path, exist_ok=True)
         super().open(chord)
+
+    def take_run(self, task_id: str, attempt: str, seconds: float) -> str:
+        os.makedirs(FolderRecord(self.backend, RUN_PREFIX + task_id).path, exist_ok=True)
+        return super().take_run(task_id, attempt, seconds)
 
     def due(self, now: float, limit: int) -> Sequence[str]:
         found = []

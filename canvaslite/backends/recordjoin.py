@@ -20,6 +20,9 @@ __all__ = ('ChordHead', 'ChordRecord', 'RecordJoin')
 
 OPEN, HELD, OVER = 'open', 'claimed', 'done'
 
+#: Before a task's id, the name of a record that says which copy of it runs: over, as a chord, from the start.
+RUN_PREFIX = 'run:'
+
 T = TypeVar('T')
 
 
@@ -190,3 +193,13 @@ class RecordJoin(ChordJoin):
         if changes.get('state') == OVER:
             record.clear()
         return True
+
+    def take_run(self, task_id: str, attempt: str, seconds: float) -> str:
+        return self.step(RUN_PREFIX + task_id, self._take_run, attempt, time.time() + seconds)
+
+    def _take_run(self, record: ChordRecord, attempt: str, until: float) -> str:
+        head = record.read()
+        if attempt != chords.ENDED and head is not None and head.token is not None and head.due > time.time():
+            return head.token
+        record.begin(ChordHead(state=OVER, token=attempt, due=until), Outbox(b'', ()))
+        return attempt

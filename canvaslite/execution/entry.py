@@ -6,7 +6,7 @@ import logging
 
 from canvaslite.context import Context, RunStack
 from canvaslite.current import App, set_current_app, set_default_app
-from canvaslite.execution.duplicates import is_done_already, repeat_record
+from canvaslite.execution.duplicates import end_copy, is_done_already, judge_copy, repeat_record
 from canvaslite.execution.keeping import Unrecorded
 from canvaslite.execution.message import Head, MessageReader, read_head
 from canvaslite.execution.outcome import Kind, Outcome
@@ -67,7 +67,14 @@ class Executor:
                 return record_verdict(run, verdict)
             if job.redelivered and is_done_already(run):
                 return repeat_record(run)
-            return trace(run)
+            if run.context.headers:
+                judged = judge_copy(run, job.redelivered)
+                if judged is not None:
+                    return judged
+            outcome = trace(run)
+            if run.context.headers:
+                end_copy(run)
+            return outcome
         except Unrecorded:
             raise
         except Exception as exc:

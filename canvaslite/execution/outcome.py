@@ -28,6 +28,8 @@ class Kind(IntEnum):
     UNRECORDED = 10
     #: There was no task: chords that are due were looked at.
     SWEPT = 11
+    #: Another copy of the message runs elsewhere: to be tried again when that has ended.
+    HELD = 12
 
 
 class Outcome(NamedTuple):

@@ -283,6 +283,9 @@ class ChannelPool:
 class Held(threading.local):
     """What each thread holds: bursts that have a channel; producers where the transport is not ours. Innermost last."""
 
+    #: Headers that all it publishes gets.
+    marks: Mapping[str, Any] | None = None
+
     def __init__(self) -> None:
         self.bursts: list[Burst] = []
         self.producers: list[Any] = []

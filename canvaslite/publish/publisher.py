@@ -69,6 +69,8 @@ class Publisher:
         `EncodeError`, `QueueNotFound`, and `OperationalError` when the broker cannot be reached.
         """
         task_id: str = options.get('task_id') or uuid()
+        if self._held.marks is not None:
+            options = {**options, 'headers': {**(options.get('headers') or {}), **self._held.marks}}
         if self._raw and (producer is None or producer.__class__ is Burst) and not (
                 signals.before_task_publish.receivers or signals.after_task_publish.receivers
                 or signals.task_sent.receivers):
@@ -88,6 +90,20 @@ class Publisher:
         if producer is not None:
             return nullcontext(producer)
         return Burst(self._channels(), self._held) if self._is_raw() else self._one_producer()
+
+    @contextmanager
+    def marked(self, headers: Mapping[str, Any]) -> Iterator[None]:
+        """All that this thread publishes within ``with`` gets these headers."""
+        before, self._held.marks = self._held.marks, headers or None
+        try:
+            yield
+        finally:
+            self._held.marks = before
+
+    @property
+    def sends_again(self) -> bool:
+        """Whether what this thread publishes may have been published before."""
+        return self._held.marks is not None and wire.AGAIN_HEADER in self._held.marks
 
     def fill_window(self, producer: Any, *members: Any) -> None:
         """Publish through `producer` what makes a window; `members` are said as for `windows.fill`."""

@@ -24,6 +24,8 @@ _ACKNOWLEDGED = frozenset({Kind.SUCCESS, Kind.RETRY, Kind.IGNORED, Kind.REVOKED,
 _LEVELS = {Kind.UNKNOWN: logging.ERROR, Kind.UNDECODABLE: logging.CRITICAL, Kind.UNRECORDED: logging.CRITICAL}
 #: Seconds before a message goes back whose outcome could not be recorded: the store is away, and stays so for a while.
 UNRECORDED_DELAY = 5.0
+#: Seconds before a message is tried again of which another copy runs.
+HELD_DELAY = 1.0
 #: How often a verdict is tried whose recording ends the process that records it.
 VERDICT_ATTEMPTS = 3
 
@@ -56,7 +58,10 @@ class Outcomes:
             self.state.successful.append(request.id)
         if note:
             self._tell(request, kind, note)
-        if kind is Kind.UNRECORDED and not request.acknowledged:
+        if kind is Kind.HELD:
+            request.stage = Stage.RESERVED
+            self.consumer.hub.call_later(HELD_DELAY, self.pool.submit, request)
+        elif kind is Kind.UNRECORDED and not request.acknowledged:
             self.consumer.hub.call_later(UNRECORDED_DELAY, self._settle, request, True, True)
         elif request.early or kind in _ACKNOWLEDGED or (kind is Kind.FAILURE and _acknowledges_failure(request)):
             self._settle(request)

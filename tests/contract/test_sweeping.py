@@ -9,7 +9,7 @@ import pytest
 
 from canvaslite import states
 from canvaslite.backends import sweeping
-from canvaslite.backends.chords import BUSY, CLAIMED, DONE, RECORDED, Part
+from canvaslite.backends.chords import BUSY, CLAIMED, DONE, ENDED, RECORDED, Part
 from canvaslite.exceptions import ChordError, TaskRevokedError
 
 from .conftest import KEEPING, on
@@ -213,3 +213,15 @@ def test_the_result_of_an_earlier_run_under_the_same_id_is_not_counted(app, late
     assert abs(outbox.opened - time.time()) < 60
     assert sweeping._ended_at({'date_done': '2020-01-01T00:00:00+00:00'}) < outbox.opened - sweeping.CLOCK_SKEW
     assert str(uuid.UUID(chord.gid)) == chord.gid
+
+
+@on(KEEPING)
+def test_of_the_copies_of_a_body_one_runs(app):
+    join, body = app.backend.join, str(uuid.uuid4())
+
+    assert join.take_run(body, '1', 60) == '1'
+    assert join.take_run(body, '2', 60) == '1'  # it is held back
+    assert join.take_run(body, '1', 60) == '1'  # it died, and was delivered again
+    assert join.take_run(body, ENDED, 60) == ENDED
+    assert join.take_run(body, '2', 60) == ENDED
+    assert join.due(time.time() + LATER, 10) == []

@@ -169,6 +169,12 @@ class RedisJoin(ChordJoin):
         """Remove its keys."""
         self._run(scripts.FORGET, group_id)
 
+    def take_run(self, task_id: str, attempt: str, seconds: float) -> str:
+        """Under the task's key with ``.run``."""
+        key = self.backend.get_key_for_task(task_id, wire.RUN_KEY)
+        args = attempt.encode(), b'%d' % seconds, b'%d' % (attempt == chords.ENDED)
+        return str(self.backend.run_script(scripts.TAKE_RUN, (key,), args).decode())
+
 
 def _number(value: float | None) -> bytes:
     return b'' if value is None else b'%d' % value if isinstance(value, int) else b'%.3f' % value

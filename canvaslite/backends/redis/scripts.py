@@ -180,3 +180,11 @@ FORGET = Script(_CHORD + """
 redis.call('ZREM', due, id)
 return redis.call('DEL', parts, added, size, seen, claim, outbox, group)
 """)
+
+#: Which copy of a task runs: the one that came first. KEYS: the task's. ARGV: the copy, seconds, '1' if it has ended.
+TAKE_RUN = Script("""
+local holder = redis.call('GET', KEYS[1])
+if holder and ARGV[3] ~= '1' then return holder end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return ARGV[1]
+""")
