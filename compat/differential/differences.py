@@ -46,6 +46,8 @@ DIFFERENCES: tuple[Intended, ...] = (
     Intended('a chord that failed leaves its keys, and a claim, until they expire; it says that it is done',
              'keys of a chord on Redis',
              ('stored/celery-taskset-meta-*.[cdjs]/*',)),
+    Intended('a chord\'s body may run twice; copies of it have numbers, and one runs', '`canvaslite_attempt`',
+             ('*/headers/canvaslite_attempt', 'runs/*/request/headers', 'stored/celery-task-meta-*.run/*')),
     Intended('the body of a chord whose header cannot be sent stays PENDING; it is revoked', 'keys of a chord on Redis',
              ('stored/celery-task-meta-*',), ('unserializable arguments',), celery=NOTHING),
     Intended('the error of a body has no group; it has the same fields as its success', 'keys of a chord on Redis',
