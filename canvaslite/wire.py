@@ -30,6 +30,8 @@ CHORD = 'celery.chord'
 WORKER_DIRECT_EXCHANGE, WORKER_DIRECT_SUFFIX = 'C.dq2', '.dq2'
 #: What precedes a chord's id in the name of the queue that holds its parts, with results by rpc.
 CHORD_QUEUE_PREFIX = 'canvaslite-chord-'
+#: Where such chords wait to be looked after, and where those come from there whose time it is.
+CHORDS_WATCHED_QUEUE, CHORDS_DUE_QUEUE = 'canvaslite-chords-watched', 'canvaslite-chords-due'
 
 #: Queues of a group with ``max_concurrency``, and the header that names the window in the last task of a member.
 WINDOW_PREFIX, WINDOW_HEADER = 'canvaslite.window.', 'canvaslite_window'

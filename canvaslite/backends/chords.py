@@ -241,9 +241,14 @@ def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...
 
 def deadline_from_now(conf: Any) -> float | None:
     """When a chord that begins now fails if it is not complete (``result_chord_deadline``)."""
-    given = conf.result_chord_deadline
-    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    seconds = longest_open(conf)
     return time.time() + seconds if seconds else None
+
+
+def longest_open(conf: Any) -> float | None:
+    """Seconds that a chord may take, None or 0 for any (``result_chord_deadline``)."""
+    given = conf.result_chord_deadline
+    return given.total_seconds() if isinstance(given, timedelta) else given
 
 
 def pack_callback(app: Any, body: Mapping[str, Any]) -> bytes:

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
 import time
 import uuid
 
 import pytest
 
-from canvaslite import states
+from canvaslite import states, wire
 from canvaslite.backends import sweeping
 from canvaslite.backends.chords import BUSY, CLAIMED, DONE, ENDED, RECORDED, Part
+from canvaslite.backends.queuejoin import QueueJoin
 from canvaslite.exceptions import ChordError, TaskRevokedError
 
-from .conftest import KEEPING, on
+from .conftest import JOINING, KEEPING, on
 from .test_joins import Chord, messages, reader
 
 LATER = 3600.0
 
+fork = multiprocessing.get_context('fork')
+
 
 @pytest.fixture
-def later(monkeypatch):
+def later(app, monkeypatch):
     """Let an hour pass for those who look after chords."""
     clock = time.time
-    return lambda seconds=LATER: monkeypatch.setattr(time, 'time', lambda: clock() + seconds)
+
+    def pass_by(seconds=LATER):
+        monkeypatch.setattr(time, 'time', lambda: clock() + seconds)
+        if app.store == 'rpc':
+            hasten(app)
+
+    return pass_by
+
+
+def hasten(app):
+    """Move what RabbitMQ keeps for later to where it would move it itself after some seconds."""
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        while (message := channel.basic_get(wire.CHORDS_WATCHED_QUEUE, no_ack=True)) is not None:
+            channel.basic_publish(message, '', wire.CHORDS_DUE_QUEUE)
+        channel.queue_declare(wire.CHORDS_DUE_QUEUE, passive=True)
 
 
 @on(KEEPING)
@@ -93,7 +113,7 @@ def test_a_sweep_leaves_a_chord_alone_that_is_under_way(app, later):
     app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'other'))
 
 
-@on(KEEPING, result_chord_deadline=1800)
+@on(JOINING, result_chord_deadline=1800)
 def test_a_chord_fails_when_its_deadline_has_passed(app, make_app, later):
     chord = Chord(app, 2, link_error=[{'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}}]).open()
     app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
@@ -107,7 +127,7 @@ def test_a_chord_fails_when_its_deadline_has_passed(app, make_app, later):
     assert app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'late')).status == DONE
 
 
-@on(KEEPING, result_chord_deadline=None)
+@on(JOINING, result_chord_deadline=None)
 def test_without_a_deadline_a_chord_waits(app, later):
     chord = Chord(app, 2).open()
 
@@ -118,7 +138,7 @@ def test_without_a_deadline_a_chord_waits(app, later):
     assert app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'value')).status == RECORDED
 
 
-@on(KEEPING)
+@on(JOINING)
 def test_a_chord_that_is_ended_revokes_its_body_and_takes_no_more_parts(app, make_app):
     chord = Chord(app, 2, link_error=[{'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}}]).open()
     app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
@@ -134,7 +154,7 @@ def test_a_chord_that_is_ended_revokes_its_body_and_takes_no_more_parts(app, mak
     assert not app.backend.abort_chord(chord.gid)
 
 
-@on(KEEPING)
+@on(JOINING)
 def test_a_chord_that_is_forgotten_leaves_nothing(app):
     chord = Chord(app, 2).open()
     app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
@@ -225,3 +245,82 @@ def test_of_the_copies_of_a_body_one_runs(app):
     assert join.take_run(body, ENDED, 60) == ENDED
     assert join.take_run(body, '2', 60) == ENDED
     assert join.due(time.time() + LATER, 10) == []
+
+
+@on(('rpc',))
+def test_rabbitmq_itself_says_when_a_chord_is_to_be_looked_at(app, make_app):
+    chord = Chord(app, 2).open()
+    join, other = app.backend.join, make_app().backend.join
+    assert join.due(time.time() + LATER, 10) == []
+
+    begun, found = time.monotonic(), []
+    while not found:
+        assert time.monotonic() < begun + 20
+        time.sleep(0.2)
+        found = other.due(time.time(), 10)
+
+    assert found == [chord.gid]
+    assert time.monotonic() > begun + 5
+    assert join.due(time.time(), 10) == [], 'it waits again'
+    assert join.look(chord.gid, time.time()).status == BUSY
+    assert other.look(chord.gid, time.time()).status == RECORDED
+    assert other.look(chord.gid, time.time()).status == BUSY
+
+
+@on(('rpc',))
+@pytest.mark.parametrize('holds', [True, False], ids=['the claim', 'no claim yet'])
+def test_a_chord_whose_last_process_died_with(holds, app, make_app, request_of, later, monkeypatch):
+    chord = Chord(app, 2).open()
+    app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
+    came_there = fork.Event()
+
+    def stay(*args):
+        came_there.set()
+        threading.Event().wait()
+
+    def return_the_last():
+        monkeypatch.setattr(QueueJoin, 'parts' if holds else '_try', stay)
+        app.backend.mark_as_done(chord.ids[1], 1, chord.request(1, request_of))
+
+    child = fork.Process(target=return_the_last)
+    child.start()
+    assert came_there.wait(20)
+    if holds:
+        later()
+        assert make_app().backend.sweep_chords() == 0, 'it lives'
+    child.kill()
+    child.join(20)
+    assert messages(app) == []
+
+    other, ended = make_app(), 0
+    while not ended:  # the broker may not have noticed the death
+        later()
+        ended = other.backend.sweep_chords()
+
+    assert messages(app) == [('body', chord.body_id, [[0, 1]])]
+    later()
+    assert other.backend.sweep_chords() == 0
+    later()
+    assert other.backend.join.due(time.time(), 10) == [], 'nothing is left to be looked at'
+    assert messages(app) == []
+
+
+@on(('rpc',))
+def test_a_process_that_dies_looking_at_chords_leaves_them_to_the_next(app, make_app, later):
+    chords = {Chord(app, 2).open().gid for _ in range(3)}
+    later()
+    looked = fork.Event()
+
+    def look_and_stay():
+        app.backend.join.due(time.time(), 10)
+        looked.set()
+        threading.Event().wait()
+
+    child = fork.Process(target=look_and_stay)
+    child.start()
+    assert looked.wait(20)
+    child.kill()
+    child.join(20)
+
+    later()
+    assert set(make_app().backend.join.due(time.time(), 10)) == chords

@@ -15,7 +15,7 @@ import pytest
 
 from canvaslite import chain, chord, group
 from canvaslite.context import Context
-from canvaslite.exceptions import ChordError
+from canvaslite.exceptions import ChordError, TaskRevokedError
 from canvaslite.transport.amqp import Connection
 
 TIMEOUT = 60
@@ -105,18 +105,50 @@ def test_a_child_that_dies_sending_the_body_leaves_that_to_another(
     assert path.read_text() == 'ran\n'
 
 
+@pytest.mark.parametrize('acks_late', ['0', '1'])
 def test_a_worker_that_dies_sending_the_body_leaves_that_to_the_next(
-    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+    acks_late: str, project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
 ) -> None:
     died, path = tmp_path / 'died', tmp_path / 'bodies'
-    doomed = start_project_worker(ACKS_LATE='1', DIE_SENDING='record', DIE_PATH=str(died), DIE_ALL='1')
+    doomed = start_project_worker(ACKS_LATE=acks_late, DIE_SENDING='record', DIE_PATH=str(died), DIE_ALL='1')
 
     result = chord([project.identity.s(i) for i in range(4)], project.record.si(str(path), 'ran'))()
     doomed.wait(TIMEOUT)
-    start_project_worker(ACKS_LATE='1')
+    start_project_worker(ACKS_LATE=acks_late)
 
     assert result.get(timeout=TIMEOUT) == 'ran'
     assert path.read_text() == 'ran\n'
+
+
+def test_a_chord_whose_part_was_lost_fails_at_its_deadline(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    project.app.conf.result_chord_deadline = 5
+    died = tmp_path / 'died'
+    doomed = start_project_worker(ACKS_LATE='0', DIE_SENDING='add', DIE_PATH=str(died), DIE_ALL='1')
+
+    result = chord([project.identity.s(1), project.replace_by.s(project.add.s(1, 1))], project.collect.s())()
+    doomed.wait(TIMEOUT)
+    start_project_worker()
+
+    with pytest.raises(ChordError, match='result_chord_deadline'):
+        result.get(timeout=TIMEOUT)
+
+
+def test_a_caller_is_told_that_a_chord_was_ended(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    start_project_worker('-c', '2')
+    header = [project.identity.s(1), project.await_file.s(str(tmp_path / 'never'), 2)]
+
+    result = chord(header, project.collect.s()).apply_async()
+    assert project.identity.delay(1).get(timeout=TIMEOUT) == 1
+    assert project.app.backend.abort_chord(result.parent.id, 'not needed')
+
+    with pytest.raises(TaskRevokedError, match='not needed'):
+        result.get(timeout=TIMEOUT)
+    assert result.state == 'REVOKED'
+    (tmp_path / 'never').touch()
 
 
 def test_chords_run_once_although_all_connections_are_closed(
