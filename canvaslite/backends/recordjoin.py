@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from kombu.utils.functional import LRUCache
 from kombu.utils.uuid import uuid
 
 from canvaslite.backends import chords
@@ -19,6 +20,9 @@ from canvaslite.backends.chords import ChordJoin, Claim, Opening, Outbox, Part, 
 __all__ = ('ChordHead', 'ChordRecord', 'RecordJoin')
 
 OPEN, HELD, OVER = 'open', 'claimed', 'done'
+
+#: Seconds by which a lease may be shorter than asked for, so that one that is as good as new needs no writing.
+RENEWED_ANYWAY = 1.0
 
 #: Before a task's id, the name of a record that says which copy of it runs: over, as a chord, from the start.
 RUN_PREFIX = 'run:'
@@ -83,6 +87,8 @@ class RecordJoin(ChordJoin):
 
     def __init__(self, expires: float | None) -> None:
         self.expires = max(expires or 0, chords.DONE_KEPT)
+        #: When the claims of this process end, by their tokens.
+        self._leases: Any = LRUCache(limit=1000)
 
     @abstractmethod
     def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
@@ -139,6 +145,7 @@ class RecordJoin(ChordJoin):
             return Report(chords.RECORDED)
         attempt = head.attempts + 1
         record.write(head._replace(state=HELD, token=token, due=now + chords.CLAIM_LEASE, attempts=attempt))
+        self._leases[token] = now + chords.CLAIM_LEASE
         return Report(chords.CLAIMED, Claim(group_id, token, size, attempt, None if complete else reason))
 
     def look(self, group_id: str, now: float, reason: str | None = None) -> Report:
@@ -174,13 +181,19 @@ class RecordJoin(ChordJoin):
         self.step(group_id, lambda record: record.remove())
 
     def renew(self, claim: Claim, seconds: float) -> bool:
-        return self.step(claim.group_id, self._change_held, claim.token, {'due': time.time() + seconds})
+        until = time.time() + seconds
+        if abs(until - self._leases.get(claim.token, 0)) < RENEWED_ANYWAY:
+            return True  # it was given just now
+        self._leases.pop(claim.token, None)
+        return self.step(claim.group_id, self._change_held, claim.token, {'due': until})
 
     def release(self, claim: Claim) -> None:
+        self._leases.pop(claim.token, None)
         changes = {'state': OPEN, 'token': None, 'due': time.time() + chords.RELEASED_PAUSE}
         self.step(claim.group_id, self._change_held, claim.token, changes)
 
     def finish(self, claim: Claim, failed: bool = False) -> bool:
+        self._leases.pop(claim.token, None)
         changes = {'state': OVER, 'due': time.time() + self.expires}
         return self.step(claim.group_id, self._change_held, claim.token, changes)
 

@@ -23,7 +23,7 @@ from canvaslite.exceptions import ImproperlyConfigured, TimeoutError
 from canvaslite.result.stored import Callback, OnInterval, OnMessage
 
 #: Seconds between two looks: at first, by what factor it grows, and at most (or less, if `interval` says so).
-FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.002, 1.4, 0.5
+FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.001, 1.2, 0.5
 
 #: Seconds after which a waiting thread wakes to call `on_interval` and to see whether it may read.
 TURN = 1.0
