@@ -94,6 +94,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         'task_retry_on_worker_lost': False, 'task_send_sent_event': False, 'task_store_eager_result': False,
         'task_store_errors_even_if_ignored': False, 'task_track_started': False,
         'worker_cancel_long_running_tasks_on_connection_loss': False, 'worker_deduplicate_successful_tasks': False,
+        'worker_deduplicate_successors': True,
         'worker_detect_quorum_queues': True, 'worker_direct': False, 'worker_disable_prefetch': False,
         'worker_disable_rate_limits': False, 'worker_enable_prefetch_count_reduction': True,
         'worker_enable_remote_control': True, 'worker_enable_soft_shutdown_on_idle': False,

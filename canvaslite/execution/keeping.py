@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -113,14 +115,19 @@ def storable(backend: Any, exc: Any) -> Any:
 
 
 def persist(run: Run, operation: str, *args: Any, **kwargs: Any) -> None:
-    """Call a method of the store, and again while the store is away, for up to `STORE_PATIENCE` seconds.
+    """Call a method of the store, `patiently`."""
+    patiently(run, partial(getattr(run.task.backend, operation), *args, **kwargs))
 
-    Raises `Unrecorded` if it stays away, and whatever else the method raises. An eager caller does not wait.
+
+def patiently(run: Run, call: Callable[[], Any]) -> None:
+    """Make the call, and again while store or broker are away, for up to `STORE_PATIENCE` seconds.
+
+    Raises `Unrecorded` if they stay away, and whatever else the call raises. An eager caller does not wait.
     """
     backend, pause, give_up = run.task.backend, FIRST_PAUSE, 0.0
     while True:
         try:
-            getattr(backend, operation)(*args, **kwargs)
+            call()
             return
         except Exception as exc:
             if run.eager or not is_outage(backend, exc):

@@ -2,34 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from canvaslite import wire
+from canvaslite.backends.failures import successor_id
 from canvaslite.canvas import maybe_signature
 from canvaslite.context import Context
 from canvaslite.current import App
 from canvaslite.utils.undecoded import ChainTail
+from canvaslite.utils.uuid import uuid
 
 
-def send_successors(app: App, context: Context, value: Any) -> None:
-    """Send, in one burst, what is linked to and chained after the task that `context` describes."""
+class Dropped(Exception):
+    """What would have followed is not to be sent."""
+
+
+def send_successors(app: App, context: Context, value: Any, again: bool = True, late: bool = True,
+                    keep: Callable[[], bool] | None = None) -> None:
+    """Send, in one burst, what is linked to and chained after the task that `context` describes.
+
+    All of it is made, then `keep()` is called, then it leaves: so an outcome that says so is stored before anything
+    that follows can run, and what cannot be made fails the task. Nothing leaves if `keep` returns false. (Other
+    transports than our own send each message as soon as it is made.) `again`: it may have been sent before; `late`: it
+    may have to be sent again, since the task's message is acknowledged late.
+    """
     options: dict[str, Any] = {'parent_id': context.id, 'root_id': context.root_id or context.id}
     if app.conf.task_inherit_parent_priority:
         priority = (context.delivery_info or {}).get('priority')
         if priority is not None:
             options['priority'] = priority
     burst: AbstractContextManager[Any] = nullcontext() if app.conf.task_always_eager else app.publisher.burst()
-    with burst as producer:
-        if producer is not None:
-            options['producer'] = producer
-        for callback in context.callbacks or ():
-            maybe_signature(callback, app=app).apply_async((value,), **options)
-        chain = context.__dict__.get('chain')
-        if chain:
-            # The chain is stored last step first, and each step hands on what is left of it: undecoded, unless the
-            # next step is a canvas, which keeps it for its end.
-            step, rest = chain.split() if isinstance(chain, ChainTail) else (chain[-1], chain[:-1])
-            step = maybe_signature(step, app=app)
-            if isinstance(rest, ChainTail) and step.KIND != 'task':
-                rest = rest.decode()
-            step.apply_async((value,), chain=rest, **options)
+    try:
+        with app.publisher.marked(_copy_marks(app, again, late)), burst as producer:
+            if producer is not None:
+                options['producer'] = producer
+            _make_successors(app, context, value, options)
+            if keep is not None and not keep():
+                raise Dropped
+    except Dropped:
+        pass  # `keep` has seen to the rest
+
+
+def is_repeated(context: Context) -> bool:
+    """Whether a run like this one may have sent its successors before."""
+    headers = context.headers
+    return bool((context.delivery_info or {}).get('redelivered')
+                or (headers.__class__ is dict and wire.AGAIN_HEADER in headers))
+
+
+def _copy_marks(app: App, again: bool, late: bool) -> dict[str, Any]:
+    """Headers by which a worker tells the copies of a message apart, where it may come to be sent twice."""
+    if not (again or late) or not app.conf.worker_deduplicate_successors:
+        return {}
+    marks: dict[str, Any] = {wire.ATTEMPT_HEADER: uuid()[:8]}
+    return {**marks, wire.AGAIN_HEADER: True} if again else marks
+
+
+def _make_successors(app: App, context: Context, value: Any, options: dict[str, Any]) -> None:
+    for place, callback in enumerate(context.callbacks or ()):
+        callback = maybe_signature(callback, app=app)
+        task_id = callback.id or successor_id(context.id, f'link {place}')
+        callback.apply_async((value,), task_id=task_id, **options)
+    chain = context.__dict__.get('chain')
+    if chain:
+        # The chain is stored last step first, and each step hands on what is left of it: undecoded, unless the
+        # next step is a canvas, which keeps it for its end.
+        step, rest = chain.split() if isinstance(chain, ChainTail) else (chain[-1], chain[:-1])
+        step = maybe_signature(step, app=app)
+        if isinstance(rest, ChainTail) and step.KIND != 'task':
+            rest = rest.decode()
+        step.apply_async((value,), chain=rest, **options)

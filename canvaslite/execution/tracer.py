@@ -20,15 +20,16 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from time import monotonic
 
 from canvaslite import states
 from canvaslite.current import task_stack
 from canvaslite.execution.announcing import announce_end, announce_internal_error
-from canvaslite.execution.keeping import keep
+from canvaslite.execution.keeping import Unrecorded, is_outage, keep, patiently, persist
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import STATE_OF, Run
-from canvaslite.execution.successors import send_successors
+from canvaslite.execution.successors import is_repeated, send_successors
 from canvaslite.signals import task_postrun, task_prerun
 
 logger = logging.getLogger('celery.app.trace')
@@ -54,8 +55,7 @@ def trace(run: Run) -> Outcome:
     try:
         announce_start(run)
         call(run)
-        _succeed(run)
-        keep(run)
+        settle(run)
         announce_end(run)
     finally:
         leave(run)
@@ -105,18 +105,48 @@ def call(run: Run) -> None:
     run.runtime = monotonic() - started
 
 
-def _succeed(run: Run) -> None:
-    """Send what follows a success; the task has failed if that cannot be sent."""
+def settle(run: Run) -> None:
+    """Keep the outcome, and send what follows a success; the task has failed if that cannot be sent."""
     context = run.context
     if run.kind is not Kind.SUCCESS or not (context.callbacks or context.__dict__.get('chain')):
+        keep(run)
         return
+    kept = False
+
+    def keep_success() -> bool:
+        nonlocal kept
+        kept = True
+        keep(run)
+        return run.kind is Kind.SUCCESS
+
     try:
-        send_successors(run.prepared.app, context, run.value)
+        send_successors(run.prepared.app, context, run.value, is_repeated(context), run.task.acks_late, keep_success)
+        return
     except Exception as exc:
+        if kept:
+            _send_later(run, exc)
+            return
         announce_internal_error(run, exc)
         run.end_with(exc)
         if run.propagate:
             raise
+    keep(run)
+
+
+def _send_later(run: Run, exc: Exception) -> None:
+    """What follows a stored success could not be sent: try again while the broker is away, then leave it to whoever
+    gets the message next; where nobody will, fail it."""
+    app, backend, context = run.prepared.app, run.task.backend, run.context
+    try:
+        if not is_outage(backend, exc):
+            raise exc
+        patiently(run, partial(send_successors, app, context, run.value))
+    except Exception as failed:
+        if isinstance(failed, Unrecorded) and run.task.acks_late:
+            run.kind, run.note = Kind.UNRECORDED, str(failed)
+            return
+        logger.error('Task %s[%s]: what follows could not be sent: %r', run.shown_name, run.id, failed)
+        persist(run, '_fail_chain', context.chain, failed)
 
 
 def leave(run: Run) -> None:

@@ -151,7 +151,8 @@ def test_values_of_every_kind_arrive_in_the_body(app, request_of):
 
 @on(JOINING)
 def test_a_failed_part_fails_the_body_and_calls_its_errback_once(app, make_app, request_of):
-    errback = {'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}, 'subtask_type': None, 'immutable': False}
+    errback = {'task': 'told elsewhere', 'args': [], 'kwargs': {}, 'options': {}, 'subtask_type': None,
+               'immutable': False}
     chord = Chord(app, 3, link_error=[errback]).open()
 
     app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
@@ -162,7 +163,7 @@ def test_a_failed_part_fails_the_body_and_calls_its_errback_once(app, make_app, 
     result = reader(app, make_app).AsyncResult(chord.body_id)
     with pytest.raises(ChordError, match=rf"{chord.ids[1]} raised ValueError\('the second'\)"):
         result.get(timeout=5)
-    assert [(task, args) for task, _, args in messages(app)] == [('errback', [chord.body_id])]
+    assert [(task, args) for task, _, args in messages(app)] == [('told elsewhere', [chord.body_id])]
 
 
 @on(JOINING)

@@ -115,7 +115,7 @@ def test_a_sweep_leaves_a_chord_alone_that_is_under_way(app, later):
 
 @on(JOINING, result_chord_deadline=1800)
 def test_a_chord_fails_when_its_deadline_has_passed(app, make_app, later):
-    chord = Chord(app, 2, link_error=[{'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}}]).open()
+    chord = Chord(app, 2, link_error=[{'task': 'told elsewhere', 'args': [], 'kwargs': {}, 'options': {}}]).open()
     app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
 
     later()
@@ -123,7 +123,7 @@ def test_a_chord_fails_when_its_deadline_has_passed(app, make_app, later):
 
     with pytest.raises(ChordError, match='result_chord_deadline'):
         reader(app, make_app).AsyncResult(chord.body_id).get(timeout=5)
-    assert [(task, args) for task, _, args in messages(app)] == [('errback', [chord.body_id])]
+    assert [(task, args) for task, _, args in messages(app)] == [('told elsewhere', [chord.body_id])]
     assert app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'late')).status == DONE
 
 
@@ -140,7 +140,7 @@ def test_without_a_deadline_a_chord_waits(app, later):
 
 @on(JOINING)
 def test_a_chord_that_is_ended_revokes_its_body_and_takes_no_more_parts(app, make_app):
-    chord = Chord(app, 2, link_error=[{'task': 'errback', 'args': [], 'kwargs': {}, 'options': {}}]).open()
+    chord = Chord(app, 2, link_error=[{'task': 'told elsewhere', 'args': [], 'kwargs': {}, 'options': {}}]).open()
     app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
 
     assert app.backend.abort_chord(chord.gid, 'not needed')

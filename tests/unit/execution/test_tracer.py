@@ -252,7 +252,7 @@ def test_an_overriding_call_is_part_of_the_run(app: Celery, execute: Any) -> Non
     assert execute(t, id='i').value == ['called', ('i', 1)]
 
 
-def test_callbacks_and_the_next_step_are_sent_before_the_result_is_stored(app: Celery, execute: Any, sent: Any) -> None:
+def test_callbacks_and_the_next_step_are_sent_and_named_as_children(app: Celery, execute: Any, sent: Any) -> None:
     @app.task(name='t')
     def t(*args: int) -> int:
         return 7
