@@ -19,8 +19,9 @@ from canvaslite.execution.run import Run
 
 logger = logging.getLogger('celery.app.trace')
 
-#: How long, in seconds, an outcome waits for a store that is away before its message is given back.
-STORE_PATIENCE = 30.0
+#: How long, in seconds, an outcome waits for a store that is away before its message is given back, and what follows
+#: a success for a broker that is away.
+STORE_PATIENCE, BROKER_PATIENCE = 30.0, 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
 
@@ -119,8 +120,8 @@ def persist(run: Run, operation: str, *args: Any, **kwargs: Any) -> None:
     patiently(run, partial(getattr(run.task.backend, operation), *args, **kwargs))
 
 
-def patiently(run: Run, call: Callable[[], Any]) -> None:
-    """Make the call, and again while store or broker are away, for up to `STORE_PATIENCE` seconds.
+def patiently(run: Run, call: Callable[[], Any], patience: float = STORE_PATIENCE) -> None:
+    """Make the call, and again while store or broker are away, for up to `patience` seconds.
 
     Raises `Unrecorded` if they stay away, and whatever else the call raises. An eager caller does not wait.
     """
@@ -133,7 +134,7 @@ def patiently(run: Run, call: Callable[[], Any]) -> None:
             if run.eager or not is_outage(backend, exc):
                 raise
             now = time.monotonic()
-            give_up = give_up or now + STORE_PATIENCE
+            give_up = give_up or now + patience
             if now >= give_up:
                 raise Unrecorded(f'{run.shown_name}[{run.id}]: the outcome could not be recorded: '
                                  f'{type(exc).__name__}: {exc}') from exc

@@ -26,10 +26,10 @@ from time import monotonic
 from canvaslite import states
 from canvaslite.current import task_stack
 from canvaslite.execution.announcing import announce_end, announce_internal_error
-from canvaslite.execution.keeping import Unrecorded, is_outage, keep, patiently, persist
+from canvaslite.execution.keeping import BROKER_PATIENCE, Unrecorded, is_outage, keep, patiently, persist
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import STATE_OF, Run
-from canvaslite.execution.successors import is_repeated, send_successors
+from canvaslite.execution.successors import is_repeated, links_of, send_successors
 from canvaslite.signals import task_postrun, task_prerun
 
 logger = logging.getLogger('celery.app.trace')
@@ -140,13 +140,14 @@ def _send_later(run: Run, exc: Exception) -> None:
     try:
         if not is_outage(backend, exc):
             raise exc
-        patiently(run, partial(send_successors, app, context, run.value))
+        patiently(run, partial(send_successors, app, context, run.value), BROKER_PATIENCE)
     except Exception as failed:
         if isinstance(failed, Unrecorded) and run.task.acks_late:
             run.kind, run.note = Kind.UNRECORDED, str(failed)
             return
-        logger.error('Task %s[%s]: what follows could not be sent: %r', run.shown_name, run.id, failed)
-        persist(run, '_fail_chain', context.chain, failed)
+        error = failed.__cause__ if isinstance(failed, Unrecorded) else failed
+        logger.error('Task %s[%s]: what follows could not be sent: %r', run.shown_name, run.id, error)
+        persist(run, '_fail_chain', [*links_of(app, context), *(context.chain or ())], error)
 
 
 def leave(run: Run) -> None:
