@@ -125,7 +125,8 @@ def _take_apart(text: str) -> list[Any] | None:
     embed = {'callbacks': callbacks, 'errbacks': errbacks, 'chain': None, 'chord': None}
     chain, chord = f', {_CHAIN}', f', {_CHORD}'
     if text.startswith(f'{chain}[', end) and text.endswith(f']{chord}null}}]'):
-        embed['chain'] = ChainTail(text[end + len(chain):-len(f'{chord}null}}]')])
+        tail = text[end + len(chain):-len(f'{chord}null}}]')]
+        embed['chain'] = [] if tail == '[]' else ChainTail(tail)
     elif text.startswith(f'{chain}null{chord}{{', end) and text.endswith('}}]'):
         embed['chord'] = Undecoded(text[end + len(f'{chain}null{chord}'):-2])
     else:

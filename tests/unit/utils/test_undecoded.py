@@ -98,3 +98,10 @@ def test_what_many_messages_carry_is_encoded_once() -> None:
     assert {carried.encode(encode) for _ in range(3)} == {b'{"task": "body"}'}
     assert encoded == [{'task': 'body'}]
     assert carried.decode() == {'task': 'body'}
+
+
+def test_a_long_body_after_which_no_step_is_left_has_an_empty_chain() -> None:
+    embed = {'callbacks': [{'task': 'x' * 5000}], 'errbacks': None, 'chain': [], 'chord': None}
+    body = read_body(kombu_json.dumps([[1], {}, embed]))
+    assert body[2]['chain'] == []
+    assert not body[2]['chain']
