@@ -30,6 +30,7 @@ PLACES = [
     ('memory', 'threads', 'memory', 60),
     ('memory', 'solo', 'amqp', 40),
     ('rpc', 'prefork', 'amqp', 60),
+    ('memcached', 'threads', 'amqp', 60),
     ('redis', 'threads', 'redis', 60),
 ]
 

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ('BACKEND_ALIASES', 'by_name', 'by_url')
 
+#: Caches that are memcached.
+MEMCACHED = ('memcached', 'memcache', 'pylibmc')
 #: Scheme of a ``result_backend`` URL (or its whole value, where there is no ``://``): the class of the store.
 BACKEND_ALIASES = {
     **dict.fromkeys(('redis', 'rediss', 'socket'), 'canvaslite.backends.redis:RedisBackend'),
     'sentinel': 'canvaslite.backends.redis:SentinelBackend', 'rpc': 'canvaslite.backends.rpc:RPCBackend',
     **dict.fromkeys(('db', 'database'), 'canvaslite.backends.database:DatabaseBackend'),
     **dict.fromkeys(('cache', 'memory'), 'canvaslite.backends.cache:CacheBackend'),
+    **dict.fromkeys(MEMCACHED, 'canvaslite.backends.memcached:MemcachedBackend'),
     'file': 'canvaslite.backends.filesystem:FilesystemBackend',
     'disabled': 'canvaslite.backends.disabled:DisabledBackend',
 }
@@ -60,9 +63,13 @@ def by_url(url: Any, app: Any) -> Backend:
     """
     if url is not None and not isinstance(url, (str, type)):
         return url  # type: ignore[no-any-return]
+    if url == 'cache' and str(app.conf.cache_backend).startswith(MEMCACHED):
+        url = app.conf.cache_backend
     if not isinstance(url, str) or '://' not in url:
         return by_name(url)(app=app, url=None)
     scheme, location = url.partition('://')[0], url
     if '+' in scheme:
         scheme, location = url.split('+', 1)
+    if scheme == 'cache' and location.startswith(MEMCACHED):
+        scheme = location.partition('://')[0]
     return by_name(scheme)(app=app, url=location)

@@ -199,7 +199,8 @@ class CacheBackend(AsyncBackendMixin, BaseKeyValueStoreBackend):
         super().__init__(app, expires=expires, url=url or backend or app.conf.cache_backend, **kwargs)
         name = (self.url or '').partition('://')[0]
         if name != 'memory':
-            raise ImproperlyConfigured(f'result_backend: no cache is called {name!r}; use cache+memory://')
+            raise ImproperlyConfigured(f'result_backend: no cache is called {name!r}; '
+                                       'use cache+memory:// or cache+memcached://host:port')
         self.join = MemoryJoin(self.chord_expires)
         self.result_consumer = MemoryConsumer(self)
 

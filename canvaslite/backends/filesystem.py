@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
 from kombu.utils.uuid import uuid
 
+from canvaslite import wire
 from canvaslite.backends.base import KeyValueStoreBackend
 from canvaslite.backends.chords import Opening, Outbox, Part
 from canvaslite.backends.recordjoin import OVER, RUN_PREFIX, ChordHead, ChordRecord, RecordJoin
@@ -25,8 +26,6 @@ from canvaslite.exceptions import ImproperlyConfigured
 
 T = TypeVar('T')
 
-#: Begins the name of a chord's folder. Celery's cleanup must not take it for a result.
-JOIN_PREFIX = 'canvaslite-join-'
 #: Begins the name of a file that is being written; and how old it is when nobody writes it any more, in seconds.
 UNFINISHED_PREFIX, UNFINISHED_KEPT = '.writing-', 3600.0
 
@@ -89,8 +88,8 @@ class FilesystemBackend(KeyValueStoreBackend):
         results = (bytes_to_str(self.task_keyprefix), bytes_to_str(self.group_keyprefix))
         now = time.time()
         for name in os.listdir(self.path):
-            if name.startswith(JOIN_PREFIX):
-                self.join.step(unquote(name.removeprefix(JOIN_PREFIX)), _remove_expired, now)
+            if name.startswith(wire.JOIN_PREFIX):
+                self.join.step(unquote(name.removeprefix(wire.JOIN_PREFIX)), _remove_expired, now)
                 continue
             if not name.startswith((UNFINISHED_PREFIX, *results)):
                 continue
@@ -106,7 +105,7 @@ class FolderRecord(ChordRecord):
     def __init__(self, backend: FilesystemBackend, group_id: str) -> None:
         self._backend = backend
         self._group_id = group_id
-        self._folder = JOIN_PREFIX + quote(group_id, safe='')
+        self._folder = wire.JOIN_PREFIX + quote(group_id, safe='')
         #: Where the folder is.
         self.path = backend._filename(self._folder)
 
@@ -176,8 +175,8 @@ class FolderJoin(RecordJoin):
     def due(self, now: float, limit: int) -> Sequence[str]:
         found = []
         for name in os.listdir(self.backend.path):
-            if name.startswith(JOIN_PREFIX):
-                group_id = unquote(name.removeprefix(JOIN_PREFIX))
+            if name.startswith(wire.JOIN_PREFIX):
+                group_id = unquote(name.removeprefix(wire.JOIN_PREFIX))
                 # Without the lock: whoever then looks at the chord has it.
                 head = FolderRecord(self.backend, group_id).read()
                 if head is not None and head.state != OVER and head.due <= now:

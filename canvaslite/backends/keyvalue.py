@@ -95,13 +95,16 @@ class BaseKeyValueStoreBackend(Backend):
                       request: Any = None, **kwargs: Any) -> Any:
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         meta['task_id'] = bytes_to_str(task_id)
-        if states.is_final(self._get_task_meta_for(task_id)['status'], state):
-            return result
         try:
-            self._set_with_state(self.get_key_for_task(task_id), self.encode(meta), state)
+            self._replace(task_id, self.encode(meta), state)
         except BackendStoreError as exc:
             raise BackendStoreError(str(exc), state=state, task_id=task_id) from exc
         return result
+
+    def _replace(self, task_id: str, payload: Any, state: str) -> None:
+        """Keep a result, unless what is there is final. A store that can do that in one atomic step overrides this."""
+        if not states.is_final(self._get_task_meta_for(task_id)['status'], state):
+            self._set_with_state(self.get_key_for_task(task_id), payload, state)
 
     def _get_task_meta_for(self, task_id: str) -> Meta:
         payload = self.get(self.get_key_for_task(task_id))

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import socket
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,9 +24,10 @@ import pytest
 from canvaslite import Celery
 from canvaslite.backends import cache
 from canvaslite.context import Context
+from tests.fixtures import await_port, free_port
 
 #: Stores by what they can do. `memory` is one process's own, `rpc` keeps nothing that was read.
-SHARED = ('redis', 'sqlite', 'postgresql', 'mysql', 'file')
+SHARED = ('redis', 'sqlite', 'postgresql', 'mysql', 'file', 'memcached')
 KEEPING = (*SHARED, 'memory')
 ALL = JOINING = (*KEEPING, 'rpc')
 #: Stores in which every process sees the same, by whatever means.
@@ -76,6 +79,26 @@ def mysql_url() -> Iterator[str]:
 def file_url(tmp_path: Path) -> str:
     (tmp_path / 'results').mkdir()
     return f'file://{tmp_path}/results'
+
+
+@pytest.fixture(scope='session')
+def memcached_port() -> Iterator[int]:
+    """Port of a memcached of the test run's own."""
+    port = free_port()
+    server = subprocess.Popen(['memcached', '-l', '127.0.0.1', '-p', str(port), '-U', '0', '-u', 'nobody'])
+    await_port(port)
+    yield port
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def memcached_url(memcached_port: int) -> Iterator[str]:
+    """URL of an empty memcached."""
+    yield f'cache+memcached://127.0.0.1:{memcached_port}/'
+    with socket.create_connection(('127.0.0.1', memcached_port)) as server:
+        server.sendall(b'flush_all\r\n')
+        server.recv(16)
 
 
 @pytest.fixture

@@ -311,7 +311,7 @@ def test_a_body_that_cannot_be_sent_leaves_the_chord_to_the_next_copy_of_a_part(
     assert messages(app) == [('body', chord.body_id, [['value']])]
 
 
-@on(tuple(name for name in KEEPING if name != 'redis'))
+@on(tuple(name for name in KEEPING if name not in ('redis', 'memcached')))
 def test_a_part_of_a_chord_that_was_opened_elsewhere_is_none_of_ours(app, request_of):
     chord = Chord(app, 1)
 

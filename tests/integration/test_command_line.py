@@ -94,6 +94,12 @@ def test_a_missing_extra_says_what_to_install(run: Callable[..., Any]) -> None:
     check_one_line(run('-A', 'mine', 'worker', app=app), 'result_backend', "pip install 'canvaslite[redis]'")
 
 
+def test_memcached_without_its_extra_says_what_to_install(run: Callable[..., Any]) -> None:
+    backend = 'cache+memcached://localhost'
+    app = 'import sys\nsys.modules["pymemcache"] = None\n' + APP.format(broker='memory://', backend=backend)
+    check_one_line(run('-A', 'mine', 'worker', app=app), 'result_backend', "pip install 'canvaslite[memcache]'")
+
+
 def test_a_configuration_that_cannot_be_imported(run: Callable[..., Any]) -> None:
     app = APP.format(broker='memory://', backend=None)
     check_one_line(run('-A', 'mine', '--config', 'no_such_settings', 'worker', app=app), 'no_such_settings', '--config')

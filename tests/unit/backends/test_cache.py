@@ -62,5 +62,5 @@ def test_a_fork_while_another_thread_holds_the_memory_harms_nobody() -> None:
 
 
 def test_an_unknown_cache_is_named() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"no cache is called 'nosuch'; use cache\+memory://"):
+    with pytest.raises(ImproperlyConfigured, match=r"no cache is called 'nosuch'; use cache\+memory:// or"):
         make('cache+nosuch://').backend
