@@ -49,6 +49,8 @@ GROUP_TABLE = 'celery_tasksetmeta'
 JOIN_PARTS, JOIN_EXTRA, JOIN_SIZE, JOIN_SEEN, JOIN_CLAIM = '.j', '.t', '.s', '.d', '.c'
 #: Of our own: the suffix of what ends a chord without a message of it, and the key of the chords to be looked at again.
 JOIN_OUTBOX, JOIN_DUE = '.o', 'canvaslite-join-due'
+#: Argument of `CHORD_UNLOCK` that says when the chord fails.
+UNLOCK_DEADLINE = 'canvaslite_deadline'
 #: What precedes a chord's id in the name of its record, in files and key/value stores.
 JOIN_PREFIX = 'canvaslite-join-'
 #: Suffix of a task's key that says which copy of a chord's body runs.

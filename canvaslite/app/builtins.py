@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from canvaslite import wire
+from kombu.utils.uuid import uuid
+
+from canvaslite import states, wire
+from canvaslite.backends import chords
 from canvaslite.canvas import chain, chord, chunks, maybe_signature
-from canvaslite.exceptions import ChordError, Retry
+from canvaslite.exceptions import ChordError, Reject, Retry
 from canvaslite.result import allow_join_result, result_from_tuple
 
 logger = logging.getLogger('celery.builtins')
@@ -16,7 +20,8 @@ logger = logging.getLogger('celery.builtins')
 
 def add_builtin_tasks(app: Any) -> None:
     """Register the built-in tasks with `app`."""
-    unlocking = {'ignore_result': True, 'max_retries': None,
+    # If it dies between the last look and the body, it looks again.
+    unlocking = {'ignore_result': True, 'max_retries': None, 'acks_late': True, 'reject_on_worker_lost': True,
                  'default_retry_delay': app.conf.result_chord_retry_interval}
     for name, function, options in (
         (wire.BACKEND_CLEANUP, backend_cleanup, {}), (wire.ACCUMULATE, accumulate, {}),
@@ -94,7 +99,11 @@ def send_chord(self: Any, header: Any, body: Any, partial_args: Any = (), interv
 def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None = None,
                  max_retries: int | None = None, result: Iterable[Any] = (), GroupResult: Any = None,
                  result_from_tuple: Any = result_from_tuple, **kwargs: Any) -> None:
-    """Look whether the header is complete: then send the body, else look again in `interval` seconds."""
+    """Look whether the header is complete: then send the body, else look again in `interval` seconds.
+
+    A header that is not complete at the chord's deadline fails the body. Of several copies of this task, as there are
+    when a worker dies between asking for the next look and acknowledging the last, one sends the body.
+    """
     app = self.app
     members = (GroupResult or app.GroupResult)(
         group_id, [result_from_tuple(member, app=app) for member in result], app=app)
@@ -102,7 +111,18 @@ def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None
     options = {'countdown': self.default_retry_delay if interval is None else interval, 'max_retries': max_retries}
     if kwargs.get('_chord_unlock_exchange_type') is not None:
         options['exchange_type'] = kwargs['_chord_unlock_exchange_type']
+    if _has_ended(app, callback):
+        return  # another copy has sent it
+    deadline = kwargs.get(wire.UNLOCK_DEADLINE) or chords.deadline_from_now(app.conf)
+    if deadline is not None:
+        options['kwargs'] = {**self.request.kwargs, wire.UNLOCK_DEADLINE: deadline}
+    if _is_overdue(members, deadline):
+        error = chords.overdue(group_id)
+        _fail_chord(app, group_id, callback, error, str(error))
+        return
     _wait_until_ready(self, members, callback, options)
+    if not _may_send(self, callback):
+        return
     join = members.join_native if members.supports_native_join else members.join
     try:
         with allow_join_result():
@@ -113,9 +133,32 @@ def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None
                     f'Dependency {culprit.id} raised {exc!r}' if culprit is not None else repr(exc))
         return
     try:
-        callback.delay(values)
+        with app.publisher.marked({wire.ATTEMPT_HEADER: uuid()[:8]}):
+            callback.delay(values)
     except Exception as exc:
+        if chords.is_outage(app.backend, exc):
+            raise Reject(exc, requeue=True) from exc
         _fail_chord(app, group_id, callback, exc, f'Callback error: {exc!r}')
+
+
+def _has_ended(app: Any, callback: Any) -> bool:
+    body_id = callback.options.get('task_id')
+    return bool(body_id and app.backend.get_task_meta(body_id, cache=False)['status'] in states.READY_STATES)
+
+
+def _may_send(task: Any, callback: Any) -> bool:
+    """Whether no other copy of the task sends the body: one of an earlier or a later look."""
+    join, body_id, look = task.app.backend.join, callback.options.get('task_id'), str(task.request.retries or 0)
+    return join is None or not body_id or join.take_run(f'unlock:{body_id}', look, chords.DONE_KEPT) == look
+
+
+def _is_overdue(members: Any, deadline: float | None) -> bool:
+    if deadline is None or deadline > time.time():
+        return False
+    try:
+        return not members.ready()
+    except Exception:  # one of the results cannot be read, and will not be
+        return True
 
 
 def _wait_until_ready(task: Any, members: Any, callback: Any, options: dict[str, Any]) -> None:

@@ -381,7 +381,12 @@ def _why_it_ends(claim: Claim) -> Exception | None:
         logger.info('Chord %r ends: %s', claim.group_id, claim.reason)
         return TaskRevokedError(claim.reason)
     logger.error('Chord %r failed: it was not complete in time (result_chord_deadline)', claim.group_id)
-    return ChordError(f'The chord {claim.group_id} was not complete before its deadline (result_chord_deadline): '
+    return overdue(claim.group_id)
+
+
+def overdue(group_id: str) -> ChordError:
+    """The error of a chord that was not complete in time."""
+    return ChordError(f'The chord {group_id} was not complete before its deadline (result_chord_deadline): '
                       'a task of its header was lost, or takes longer than that')
 
 

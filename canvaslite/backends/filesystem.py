@@ -35,6 +35,7 @@ class FilesystemBackend(KeyValueStoreBackend):
     """
 
     thread_safe = True
+    celery_polls = True
     supports_result_compression = True
     longest_pause = 0.2
 

@@ -16,6 +16,7 @@ from kombu.utils.uuid import uuid
 
 from canvaslite.backends import chords
 from canvaslite.backends.chords import ChordJoin, Claim, Opening, Outbox, Part, Report, Slot
+from canvaslite.exceptions import ImproperlyConfigured
 
 __all__ = ('ChordHead', 'ChordRecord', 'RecordJoin')
 
@@ -108,15 +109,19 @@ class RecordJoin(ChordJoin):
         self.step(group_id, self._resize, size, 0, slots)
 
     def extend(self, group_id: str, count: int = 1) -> None:
-        self.step(group_id, self._resize, None, count)
+        if not self.step(group_id, self._resize, None, count):
+            raise ImproperlyConfigured(
+                f'result_backend: the store does not join the chord {group_id}, so that nothing can be added to it: it '
+                "was sent by Celery, or with result_chord_join = 'compat'")
 
-    def _resize(self, record: ChordRecord, size: int | None, more: int, slots: Sequence[Slot] = ()) -> None:
+    def _resize(self, record: ChordRecord, size: int | None, more: int, slots: Sequence[Slot] = ()) -> bool:
         head = record.read()
         if head is not None:
             record.write(head._replace(size=head.size if size is None else size, extra=head.extra + more))
             outbox = record.outbox() if slots else None
             if outbox is not None:
                 record.keep(outbox._replace(slots=slots))
+        return head is not None
 
     def part(self, part: Part) -> Report:
         return self.step(part.group_id, self.count, part, uuid())

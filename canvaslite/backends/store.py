@@ -64,6 +64,8 @@ class Backend(ResultCodec, FailurePropagation):
     supports_failure_expires = False
     #: How this store joins chords; None where a ``celery.chord_unlock`` task has to poll.
     join: chords.ChordJoin | None = None
+    #: Whether Celery joins chords in this store by a task that polls: `result_chord_join` may ask for that here too.
+    celery_polls = False
     #: Whether the threads of a process may share one instance; None: as ``result_backend_thread_safe`` says.
     thread_safe: bool | None = None
 
@@ -82,6 +84,9 @@ class Backend(ResultCodec, FailurePropagation):
         if conf.get('result_failure_expires') is not None and not self.supports_failure_expires:
             warnings.warn(f'{type(self).__name__} does not honour result_failure_expires: failures expire like '
                           'any other result', UserWarning, stacklevel=2)
+        if conf.result_chord_join not in ('native', 'compat'):
+            raise ImproperlyConfigured(f"result_chord_join is {conf.result_chord_join!r}; use 'native', or 'compat' "
+                                       'where Celery workers run parts of our chords on a store in which they poll')
         self.always_retry = conf.get('result_backend_always_retry', False)
         self.max_sleep_between_retries_ms = conf.get('result_backend_max_sleep_between_retries_ms', 10000)
         self.base_sleep_between_retries_ms = conf.get('result_backend_base_sleep_between_retries_ms', 10)
@@ -312,10 +317,16 @@ class Backend(ResultCodec, FailurePropagation):
         cannot join.
         """
         self.ensure_chords_allowed()
-        if self.join is None:
+        join = self.join_of_new
+        if join is None:
             self.fallback_chord_unlock(self.app.GroupResult(*header_result_args), body, **kwargs)
         else:
-            chords.open_chord(self, self.join, header_result_args, body, slots)
+            chords.open_chord(self, join, header_result_args, body, slots)
+
+    @property
+    def join_of_new(self) -> chords.ChordJoin | None:
+        """How a chord that begins now is joined; None by a ``celery.chord_unlock`` task."""
+        return None if self.celery_polls and self.app.conf.result_chord_join == 'compat' else self.join
 
     def abort_chord(self, group_id: str, reason: str = 'revoked') -> bool:
         """End a chord whatever is missing: its body, and what depends on that, becomes REVOKED. False if the chord has
@@ -344,7 +355,8 @@ class Backend(ResultCodec, FailurePropagation):
         return getattr(self.set_chord_size, '__func__', None) is not Backend.set_chord_size
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:
-        """The chord waits for one part more: `result`, sent from inside its header."""
+        """The chord waits for one part more: `result`, sent from inside its header. Raises `ImproperlyConfigured` where
+        a task polls for the chord, which has the list of those it waits for."""
         if self.join is None:
             raise ImproperlyConfigured(f'result_backend: {type(self).__name__} cannot add to a running chord')
         self.join.extend(chord_id)

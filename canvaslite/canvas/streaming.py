@@ -20,7 +20,7 @@ def may_stream(header: Any, app: Any) -> bool:
     """Whether `header` (members, or a group) is a generator's, and the store can begin a chord of unknown size."""
     if is_signature(header):
         return not header['options'].get('max_concurrency') and may_stream(header['kwargs'].get('tasks'), app)
-    join = getattr(app.backend, 'join', None)
+    join = getattr(app.backend, 'join_of_new', None)
     return isinstance(header, LazyMembers) and header.is_open and join is not None and join.begins_unsized
 
 

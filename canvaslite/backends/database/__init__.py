@@ -61,6 +61,7 @@ class DatabaseBackend(BaseBackend):
 
     thread_safe = True
     supports_native_join = True
+    celery_polls = True
     longest_pause = 0.2
 
     join: DatabaseJoin
