@@ -210,6 +210,10 @@ class CacheBackend(AsyncBackendMixin, BaseKeyValueStoreBackend):
     def set(self, key: Any, value: Any) -> Any:
         return memory.set(key, ensure_bytes(value), self.expires)
 
+    def _replace(self, task_id: str, payload: Any, state: str) -> None:
+        with memory.changed:
+            super()._replace(task_id, payload, state)
+
     def delete(self, key: Any) -> Any:
         with memory.changed:
             memory.values.pop(key, None)

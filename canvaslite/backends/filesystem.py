@@ -10,10 +10,11 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
+from zlib import crc32
 
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
 from kombu.utils.uuid import uuid
@@ -26,6 +27,8 @@ from canvaslite.exceptions import ImproperlyConfigured
 
 T = TypeVar('T')
 
+#: Locks for keeping results: who looks whether one is final, and replaces it, is alone with it.
+LOCKS = 16
 #: Begins the name of a file that is being written; and how old it is when nobody writes it any more, in seconds.
 UNFINISHED_PREFIX, UNFINISHED_KEPT = '.writing-', 3600.0
 
@@ -79,6 +82,11 @@ class FilesystemBackend(KeyValueStoreBackend):
             with suppress(OSError):  # it may not even exist
                 os.unlink(unfinished)
             raise
+
+    def _replace(self, task_id: str, payload: Any, state: str) -> None:
+        name = self._filename(f'.lock-{crc32(task_id.encode()) % LOCKS}')
+        with _locked(os.open(name, os.O_RDWR | os.O_CREAT, 0o666)):
+            super()._replace(task_id, payload, state)
 
     def delete(self, key: Any) -> None:
         with suppress(FileNotFoundError):
@@ -192,11 +200,18 @@ class FolderJoin(RecordJoin):
         except FileNotFoundError:
             # There is no such chord, and so nobody can change it.
             return do(record, *args)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(lock):
             return do(record, *args)
-        finally:
-            os.close(lock)
+
+
+@contextmanager
+def _locked(file: int) -> Iterator[None]:
+    """Alone with the open file, which is closed in the end."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _remove_expired(record: FolderRecord, now: float) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from canvaslite.exceptions import ChordError, MaxRetriesExceededError, TaskRevok
 from canvaslite.result import GroupResult
 
 from .conftest import ALL, KEEPING, SHARED, on
+
+fork = multiprocessing.get_context('fork')
 
 VALUES = [None, True, 0, -1.5, 'text', 'Größe ☃ \U0001f600', [], [1, [2, None]], {}, {'a': {'b': [1]}}, 'x' * 300_000]
 
@@ -329,3 +333,22 @@ def becomes(read, expected, timeout=5.0):
             raise AssertionError(f'still {value!r}, not {expected!r}, after {timeout} s')
         time.sleep(0.01)
     return True
+
+
+@on(SHARED)
+def test_a_retry_and_the_end_of_the_task_that_are_stored_at_once_leave_the_end(app):
+    ids, meet = [str(uuid.uuid4()) for _ in range(60)], fork.Barrier(2)
+
+    def store(state):
+        for task_id in ids:
+            meet.wait(20)
+            app.backend.store_result(task_id, ValueError('again') if state == states.RETRY else 1, state)
+
+    writers = [fork.Process(target=store, args=(state,)) for state in (states.RETRY, states.SUCCESS)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert {app.backend.get_state(task_id) for task_id in ids} == {states.SUCCESS}
