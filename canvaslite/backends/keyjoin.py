@@ -121,23 +121,19 @@ class KeyRecord(ChordRecord):
 
     def commit(self) -> bool:
         """Keep the head; False if somebody else has changed it."""
-        now = None if self._head is None else json.dumps(list(self._head)).encode()
-        if self._is_read and now is not None and now != self._was:
+        head = self._head
+        if head is not None and (now := json.dumps(list(head)).encode()) != self._was:
             # A chord that is over is remembered as long as it says, another one until something must have become of it.
-            over = self._head is not None and self._head.state == OVER
-            kept = max(1, int(self._head.due - time.time())) if over and self._head is not None else self._join.kept
-            if self._was is None:
-                if not self._store.add(self.keys.head, now, kept):
-                    return False
-            elif not self._store.cas(self.keys.head, now, self._token, kept):
+            kept = max(1, int(head.due - time.time())) if head.state == OVER else self._join.kept
+            if not (self._store.add(self.keys.head, now, kept) if self._was is None
+                    else self._store.cas(self.keys.head, now, self._token, kept)):
                 return False
         if self._is_over:
             self._remove_parts()
         return True
 
     def outbox(self) -> Outbox | None:
-        found = self.find_outbox()
-        return None if found is None else found[0]
+        return (self.find_outbox() or (None, None))[0]
 
     def find_outbox(self) -> tuple[Outbox, float | None] | None:
         """The outbox, and the chord's deadline."""
@@ -223,7 +219,7 @@ class KeyValueJoin(RecordJoin):
                 return done
 
     def open(self, chord: Opening) -> None:
-        self._note_due({chord.group_id: time.time() + chords.LOOK_INTERVAL})
+        self._note_due(chord.group_id, time.time() + chords.LOOK_INTERVAL)
         super().open(chord)
 
     def set_size(self, group_id: str, size: int, slots: Sequence[Slot] = ()) -> None:
@@ -285,21 +281,17 @@ class KeyValueJoin(RecordJoin):
 
     # -- the chords that are due -----------------------------------------------------------------------------------
 
-    def _note_due(self, changes: Mapping[str, float | None]) -> None:
-        """Note when those chords are due; None removes one."""
-        for group_id, due in changes.items():
-            key = _due_list(group_id)
-            while True:
-                value, token = self.store.get_token(key)
-                noted = json.loads(value) if value else {}
-                if due is None:
-                    if noted.pop(group_id, None) is None:
-                        break
-                else:
-                    noted[group_id] = round(due, 3)
-                data = json.dumps(noted).encode()
-                if self.store.add(key, data, 0) if value is None else self.store.cas(key, data, token, 0):
-                    break
+    def _note_due(self, group_id: str, due: float | None) -> None:
+        """Note when the chord is due, None for never more."""
+        key, kept = f'{wire.JOIN_DUE}:{crc32(group_id.encode()) % DUE_LISTS}', False
+        while not kept:
+            value, token = self.store.get_token(key)
+            noted = json.loads(value) if value else {}
+            if due is None and group_id not in noted:
+                return
+            noted.pop(group_id, None)
+            data = json.dumps(noted if due is None else {**noted, group_id: round(due, 3)}).encode()
+            kept = self.store.add(key, data, 0) if value is None else self.store.cas(key, data, token, 0)
 
     def due(self, now: float, limit: int) -> Sequence[str]:
         lists = self.store.get_many([f'{wire.JOIN_DUE}:{number}' for number in range(DUE_LISTS)])
@@ -311,31 +303,26 @@ class KeyValueJoin(RecordJoin):
         self._head(group_id)
         report = super().look(group_id, now, reason)
         head = self.step(group_id, KeyRecord.read)
-        self._note_due({group_id: None if head is None or head.state == OVER else head.due})
+        self._note_due(group_id, None if head is None or head.state == OVER else head.due)
         return report
 
     def _read_or_restore(self, record: KeyRecord, now: float) -> ChordHead | None:
         found = record.find_outbox() if record.read() is None else None
         if found is not None:
-            outbox, deadline = found
             # It may have been claimed already.
-            record.write(ChordHead(size=len(outbox.slots) or None, due=now, deadline=deadline, attempts=1))
+            record.write(ChordHead(size=len(found[0].slots) or None, due=now, deadline=found[1], attempts=1))
         return record.read()
 
     def release(self, claim: Claim) -> None:
         super().release(claim)
-        self._note_due({claim.group_id: time.time() + chords.RELEASED_PAUSE})
+        self._note_due(claim.group_id, time.time() + chords.RELEASED_PAUSE)
 
     def finish(self, claim: Claim, failed: bool = False) -> bool:
         finished = super().finish(claim, failed)
         if finished:
-            self._note_due({claim.group_id: None})
+            self._note_due(claim.group_id, None)
         return finished
 
     def forget(self, group_id: str) -> None:
         super().forget(group_id)
-        self._note_due({group_id: None})
-
-
-def _due_list(group_id: str) -> str:
-    return f'{wire.JOIN_DUE}:{crc32(group_id.encode()) % DUE_LISTS}'
+        self._note_due(group_id, None)

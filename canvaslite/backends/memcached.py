@@ -143,11 +143,7 @@ class MemcachedBackend(KeyValueStoreBackend):
         super().__init__(app, expires=expires, url=url or app.conf.cache_backend, **kwargs)
         conf = app.conf
         self.store = Memcached(_read_servers(self.url or ''), {**OPTIONS, **(conf.cache_backend_options or {})})
-        # Connections that idled too long are lost: an operation is tried again, as on a database.
-        if not conf.value_set_for('result_backend_always_retry') or self.always_retry is None:
-            self.always_retry = True
-        if not conf.value_set_for('result_backend_max_retries') or self.max_retries is None:
-            self.max_retries = 3
+        self.retry_by_default()  # a connection may have idled too long
         kept = max(self.chord_expires or 0, (chords.longest_open(conf) or 0) + chords.DONE_KEPT)
         self.join = KeyValueJoin(self, _Retried(self), self.chord_expires, int(kept))
 

@@ -94,6 +94,14 @@ class Backend(ResultCodec, FailurePropagation):
         if self.thread_safe is None:
             self.thread_safe = bool(conf.get('result_backend_thread_safe', False))
 
+    def retry_by_default(self) -> None:
+        """Try three times more what fails, as Celery does with a database, unless the user says otherwise."""
+        conf = self.app.conf
+        if not conf.value_set_for('result_backend_always_retry') or self.always_retry is None:
+            self.always_retry = True
+        if not conf.value_set_for('result_backend_max_retries') or self.max_retries is None:
+            self.max_retries = 3
+
     def as_uri(self, include_password: bool = False) -> str:
         """Where the store is, its password masked unless `include_password`."""
         if include_password:

@@ -75,11 +75,7 @@ class DatabaseBackend(BaseBackend):
         if not self.url:
             raise ImproperlyConfigured('database_url: the database result backend needs a URL; '
                                        'set it, or write result_backend = db+sqlite:///results.sqlite')
-        # As Celery: a database is tried three times more unless the user says otherwise.
-        if not conf.value_set_for('result_backend_always_retry') or self.always_retry is None:
-            self.always_retry = True
-        if not conf.value_set_for('result_backend_max_retries') or self.max_retries is None:
-            self.max_retries = 3
+        self.retry_by_default()
         self.engine_options = {**(conf.database_engine_options or {}), **(engine_options or {})}
         self.database = Database(
             self.url.removeprefix('db+'), self.engine_options,
