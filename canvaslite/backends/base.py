@@ -9,8 +9,8 @@ A store of its own kind (SQL, rpc, …) derives from `BaseBackend` and writes::
     cleanup()                                               optional: remove what has expired
 
 A store that maps keys to bytes derives from `KeyValueStoreBackend` and writes ``get``, ``mget``, ``set``, ``delete``.
-A store that can join chords itself sets ``join`` (`chords.ChordJoin`); without it a
-``celery.chord_unlock`` task polls for the header. A store that can notify uses `waiting.AsyncBackendMixin`.
+A store that can join chords itself sets ``join`` (`chords.ChordJoin`; `keyjoin.KeyValueJoin` needs compare-and-set);
+without it a ``celery.chord_unlock`` task polls. A store that can notify uses `waiting.AsyncBackendMixin`.
 """
 
 from __future__ import annotations
