@@ -136,7 +136,10 @@ class Control:
 
     def revoke(self, task_id: Any, destination: Any = None, terminate: bool = False, signal: Any = 'SIGTERM',
                **kwargs: Any) -> Any:
-        """Have workers ignore a task, or several; with `terminate` also end the process that runs it, by `signal`."""
+        """Have workers ignore a task, or several; with `terminate` also end the process that runs it, by `signal`.
+
+        `root_ids`: ids of tasks of which everything that comes, at any remove, is to be ignored as well.
+        """
         return self.broadcast('revoke', destination=destination,
                               arguments={'task_id': task_id, 'terminate': terminate, 'signal': signal}, **kwargs)
 

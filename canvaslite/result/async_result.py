@@ -21,7 +21,7 @@ from canvaslite.result.blocking import assert_will_not_block
 from canvaslite.result.stored import Callback, Meta, OnInterval, OnMessage, ResultBase, result_from_tuple
 from canvaslite.utils.graph import DependencyGraph
 
-__all__ = ('AsyncResult', 'EagerResult')
+__all__ = ('AsyncResult', 'EagerResult', 'revoke_canvas')
 
 #: Seconds between two looks at what came before in the chain, while waiting.
 PARENTS_INTERVAL = 1.0
@@ -353,12 +353,13 @@ class AsyncResult(ResultBase):
 
     def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
                timeout: float | None = None) -> None:
-        """Tell all workers not to run the task; with `terminate`, to kill (by `signal`) the process that runs it.
+        """Tell all workers not to run the task, nor anything else of the canvas that ends in it; with `terminate`, to
+        kill (by `signal`) the processes that run any of it.
 
-        `wait`: wait for the workers' replies, at most `timeout` seconds.
+        Chords in it end at once: their bodies are REVOKED. `wait`: wait for the workers' replies, at most `timeout`
+        seconds.
         """
-        self.app.control.revoke(self.id, connection=connection, terminate=terminate, signal=signal, reply=wait,
-                                timeout=timeout)
+        revoke_canvas(self, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout)
 
     def revoke_by_stamped_headers(self, headers: dict[str, Any], connection: Any = None, terminate: bool = False,
                                   signal: str | None = None, wait: bool = False, timeout: float | None = None) -> None:
@@ -455,3 +456,30 @@ def tasks_of(node: Any) -> list[Any]:
         else:
             waiting.extend(reversed(node.results))
     return tasks
+
+
+def revoke_canvas(end: Any, **options: Any) -> None:
+    """Revoke all tasks of the canvas whose result is `end`, also those that they send, and end its chords."""
+    tasks: dict[str, None] = {}
+    first: list[str] = []
+    groups: list[Any] = []
+    waiting, is_canvas = [end], end.parent is not None
+    while waiting:
+        node = waiting.pop()
+        if node.results is None:
+            tasks[node.id] = None
+        else:
+            groups.append(node)
+            waiting.extend(reversed(node.results))
+            is_canvas = is_canvas or any(member.parent is not None for member in node.results)
+        if node.parent is not None:
+            waiting.append(node.parent)
+        elif node.results is None:
+            first.append(node.id)
+    if is_canvas:
+        options['root_ids'] = first
+    control = end.app.control
+    control.revoke(list(tasks) if is_canvas or end.results is not None else end.id, **options)
+    for group in groups:
+        if group.id is not None and group is not end:
+            end.app.backend.abort_chord(group.id, 'revoked')

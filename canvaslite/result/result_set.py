@@ -14,6 +14,7 @@ from vine import Thenable, barrier, promise
 from canvaslite import states
 from canvaslite.current import app_or_current, get_current_app
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.result.async_result import revoke_canvas
 from canvaslite.result.blocking import assert_will_not_block
 from canvaslite.result.stored import Callback, OnInterval, OnMessage, ResultBase
 
@@ -201,8 +202,7 @@ class ResultSet(ResultBase):
     def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
                timeout: float | None = None) -> None:
         """Tell all workers not to run these tasks. See `AsyncResult.revoke`."""
-        self.app.control.revoke([result.id for result in self.results], connection=connection, timeout=timeout,
-                                terminate=terminate, signal=signal, reply=wait)
+        revoke_canvas(self, connection=connection, timeout=timeout, terminate=terminate, signal=signal, reply=wait)
 
     # -- as a value -----------------------------------------------------------------------------------------------
 

@@ -230,18 +230,21 @@ def signal_number(signal: Any) -> int:
 
 
 @control_command(variadic='task_id', signature='[id1 [id2 [... [idN]]]]')
-def revoke(state: PanelState, task_id: Any, terminate: bool = False, signal: Any = None, **kwargs: Any) -> Any:
+def revoke(state: PanelState, task_id: Any, terminate: bool = False, signal: Any = None, root_ids: Any = (),
+           **kwargs: Any) -> Any:
     """Revoke tasks by id; with `terminate` also end the processes that run them."""
     ids = list(dict.fromkeys(maybe_list(task_id) or ()))
     signum = signal_number(signal)
     worker_state = state.worker.state
     worker_state.revoked.update(ids)
-    _discard_waiting(state, worker_state.find(ids))
+    worker_state.revoked.roots.update(root_ids or ())
+    found = [request for request in worker_state.requests() if worker_state.is_revoked(request)]
+    _discard_waiting(state, found)
     if not terminate:
         _mark_revoked(state, ids)
         logger.info('Tasks flagged as revoked: %s', ', '.join(ids))
         return ok(f'tasks {ids} flagged as revoked')
-    terminated = _terminate_all(state, worker_state.find(ids), signum)
+    terminated = _terminate_all(state, found, signum)
     _mark_revoked(state, [id for id in ids if id not in terminated])
     return ok(f'terminate: {", ".join(terminated)}' if terminated else 'terminate: tasks unknown')
 

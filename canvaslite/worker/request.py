@@ -16,7 +16,7 @@ from canvaslite.protocol.job import Job, Verdict
 from canvaslite.worker.messages import Received
 from canvaslite.worker.policies import Policy
 
-_STAMPS = frozenset({'stamps', 'stamped_headers'})
+_STAMPS, _ROOT = frozenset({'stamps', 'stamped_headers'}), frozenset({'root_id'})
 
 
 class Stage(IntEnum):
@@ -142,6 +142,11 @@ class Request:
     @property
     def request_dict(self) -> dict[str, Any]:
         return vars(self.context)
+
+    @property
+    def root_id(self) -> str | None:
+        """The id of the first task of its run."""
+        return self.received.peek(_ROOT).get('root_id')
 
     @property
     def stamps(self) -> dict[str, Any]:

@@ -95,8 +95,8 @@ class State:
         return (request for request in list(self._held) if request.id in wanted)
 
     def is_revoked(self, request: Request) -> bool:
-        """Whether `request` was revoked, by its id or one of its stamps."""
-        if request.id in self.revoked:
+        """Whether `request` was revoked, by its id, that of the first task of its run, or one of its stamps."""
+        if request.id in self.revoked or (self.revoked.roots and request.root_id in self.revoked.roots):
             return True
         return bool(self.revoked.stamps) and is_stamp_revoked(request.stamps, self.revoked.stamps)
 
@@ -105,10 +105,12 @@ class State:
 
 
 class Revoked(LimitedSet):
-    """The ids of revoked tasks, and revoked values of stamped headers. True when there is anything in it."""
+    """The ids of revoked tasks, of the first tasks of revoked runs, and revoked values of stamped headers. True when
+    there is anything in it."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.roots = LimitedSet()
         self.stamps: dict[str, list[Any]] = {}
 
     def revoke_stamps(self, headers: dict[str, Any]) -> None:
@@ -117,7 +119,7 @@ class Revoked(LimitedSet):
             self.stamps.setdefault(name, []).extend(values if isinstance(values, (list, tuple, set)) else [values])
 
     def __bool__(self) -> bool:
-        return bool(self._added) or bool(self.stamps)
+        return bool(self._added) or bool(self.stamps) or bool(self.roots)
 
 
 #: What the worker that was made last in this process remembers, by Celery's names.

@@ -1,8 +1,8 @@
 """An app whose workers die at a given step on the wire.
 
-``MORTAL`` is a folder. Its file ``armed`` says ``n before|after child|worker``: at the n-th step since it was written the
-process that takes the step, or the whole worker, kills itself, before or after it. Steps are counted in ``steps``, across
-processes: what is sent to the result store (a command, a transaction) and written to the broker.
+``MORTAL`` is a folder. Its file ``armed`` says ``n before|after child|worker``: at the n-th step since it was written
+the process that takes the step, or the whole worker, kills itself, before or after it. Steps are counted in ``steps``,
+across processes: what is sent to the result store (a command, a transaction) and written to the broker.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ if os.environ.get('MORTAL_WORKER'):
 
 def note(line: str) -> None:
     with open(FOLDER / 'runs', 'a') as file:
-        file.write(line + '\n')
+        file.write(f'{line} {time.time()}\n')
 
 
 @app.task

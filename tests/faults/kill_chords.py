@@ -1,9 +1,9 @@
 """``python -m tests.faults.kill_chords``: kill a worker, or a child of it, at every step on the wire of a chord.
 
-Each chord runs on a real worker (`tests/apps/mortal.py`) that dies at the n-th thing it sends to the result store or the
-broker, before or after it. The worker is started again at once. A chord is lost if its result does not come, doubled if its
-body ran to its end more than once, wrong if its value is not the right one. Several lanes (each with its own worker,
-queue and folder) work side by side, because most of the time is waiting for a lease to end.
+Each chord runs on a real worker (`tests/apps/mortal.py`) that dies at the n-th thing it sends to the result store or
+the broker, before or after it. The worker is started again at once. A chord is lost if its result does not come,
+doubled if its body ran to its end more than once, wrong if its value is not the right one. Several lanes (each with its
+own worker, queue and folder) work side by side, because most of the time is waiting for a lease to end.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Lane:
     def __init__(self, broker: str, backend: str, late: bool) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix='mortal-'))
         self.queue = f'mortal-{uuid.uuid4().hex[:8]}'
-        self.env = {'BROKER': broker, 'BACKEND': backend, 'MORTAL': str(self.folder), 'MORTAL_WORKER': '1', 'QUEUE': self.queue,
-                    'ACKS_LATE': '1' if late else '', 'PYTHONPATH': str(ROOT)}
+        self.env = {'BROKER': broker, 'BACKEND': backend, 'QUEUE': self.queue, 'ACKS_LATE': '1' if late else '',
+                    'MORTAL': str(self.folder), 'MORTAL_WORKER': '1', 'PYTHONPATH': str(ROOT)}
         self.late = late
         self.app = Celery(self.queue, broker=broker, backend=backend, set_as_current=False)
         self.app.conf.task_default_queue = self.queue
@@ -87,7 +87,7 @@ class Lane:
                 self.worker.kill()
             self.worker = WorkerProcess(
                 [sys.executable, '-m', 'canvaslite', '-A', 'tests.apps.mortal', 'worker', '-c', '2', '-Q', self.queue,
-                 '-n', self.queue, '-l', 'WARNING'], self.env, self.folder)
+                 '-n', self.queue, '-l', 'INFO'], self.env, self.folder)
 
     def close(self) -> None:
         if self.worker is not None:
@@ -102,39 +102,44 @@ class Lane:
         make, expected = canvases(self.app)[name]
         for left in ('steps', 'runs', 'killed', 'armed'):
             (self.folder / left).unlink(missing_ok=True)
-        self.ensure_worker()
         # It is up, and has its connections, before anything is counted.
-        self.app.signature('tests.apps.mortal.part', args=(0,)).apply_async().get(timeout=30)
+        self._await(self.app.signature('tests.apps.mortal.part', args=(0,)).apply_async())
         (self.folder / 'armed').write_text(f'{n} {when} {who}')
         canvas = make()
         if name == 'failing':
             canvas.link_error(self.app.signature('tests.apps.mortal.errback'))
         label = f'{name}: {who} {when} step {n}'
+        result = canvas.apply_async()
         try:
-            self._judge(canvas.apply_async(), expected, label, tally)
+            self._judge(result, expected, label, tally)
         finally:
             (self.folder / 'armed').unlink(missing_ok=True)
         if not (self.folder / 'killed').exists():
             return False
         tally.kills += 1
         tally.worst = max(tally.worst, time.time() - float((self.folder / 'killed').read_text()))
-        self._count_runs(label, tally, expected)
+        self._count_runs(label, tally, result.id)
         return True
 
-    def _judge(self, result: Any, expected: Any, label: str, tally: Tally) -> None:
+    def _await(self, result: Any) -> Any:
+        """The value or the error. Raises `TimeoutError`."""
         until = time.monotonic() + PATIENCE
         while True:
             self.ensure_worker()
             try:
-                value = result.get(timeout=0.25, interval=0.05)
-                break
+                return result.get(timeout=0.25, interval=0.05)
             except TimeoutError:
                 if time.monotonic() > until:
-                    tally.lost.append(label)
-                    return
+                    raise
             except Exception as exc:
-                value = exc
-                break
+                return exc
+
+    def _judge(self, result: Any, expected: Any, label: str, tally: Tally) -> None:
+        try:
+            value = self._await(result)
+        except TimeoutError:
+            tally.lost.append(label)
+            return
         if isinstance(value, Exception):
             allowed = () if self.late else (WorkerLostError, ChordError)
             if not isinstance(value, allowed) and not (isinstance(expected, type) and isinstance(
@@ -143,13 +148,14 @@ class Lane:
         elif value != expected:
             tally.wrong.append(f'{label}: {value!r}')
 
-    def _count_runs(self, label: str, tally: Tally, expected: Any) -> None:
+    def _count_runs(self, label: str, tally: Tally, body_id: str) -> None:
+        """The body's code runs once, and once more if it was cut short."""
+        killed = float((self.folder / 'killed').read_text())
         runs = self.folder / 'runs'
-        # A second copy would come with the next sweep; what can be seen sooner is seen.
-        lines = runs.read_text().split('\n') if runs.exists() else []
-        ended = sum(line.startswith('end') for line in lines)
-        if ended > 1:
-            tally.doubled.append(f'{label}: {ended} times')
+        lines = [line.split() for line in (runs.read_text().splitlines() if runs.exists() else ())]
+        times = [float(at) for what, task_id, at in lines if what == 'begin' and task_id == body_id]
+        if len(times) > 1 + any(at <= killed for at in times):
+            tally.doubled.append(f'{label}: {len(times)} times')
 
 
 def sweep(broker: str, backend: str, who: str, late: bool = True, names: Any = None, lanes: int = 4,
