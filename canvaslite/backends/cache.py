@@ -138,7 +138,8 @@ class MemoryJoin(RecordJoin):
     def due(self, now: float, limit: int) -> Sequence[str]:
         with memory.changed:
             found = [(record.head.due, group_id) for group_id, record in memory.chords.items()
-                     if record.head is not None and record.head.state != OVER and record.head.due <= now]
+                     if record.head is not None and record.head.state != OVER and record.head.due <= now
+                     and record.head.home == self.home]
         return [group_id for _, group_id in sorted(found)[:limit]]
 
 
@@ -201,7 +202,7 @@ class CacheBackend(AsyncBackendMixin, BaseKeyValueStoreBackend):
         if name != 'memory':
             raise ImproperlyConfigured(f'result_backend: no cache is called {name!r}; '
                                        'use cache+memory:// or cache+memcached://host:port')
-        self.join = MemoryJoin(self.chord_expires)
+        self.join = MemoryJoin(self.chord_expires, self.app.conf)
         self.result_consumer = MemoryConsumer(self)
 
     def get(self, key: Any) -> Any:

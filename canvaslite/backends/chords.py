@@ -80,6 +80,8 @@ class Opening(NamedTuple):
     shape: Any = None
     #: It may have begun already, and must then go on as it is.
     again: bool = False
+    #: Whose workers look after it: see `home_of`.
+    home: str = ''
 
 
 class Outbox(NamedTuple):
@@ -186,7 +188,7 @@ class ChordJoin(ABC):
 
     @abstractmethod
     def due(self, now: float, limit: int) -> Sequence[str]:
-        """Ids of at most `limit` chords that somebody must look at by `now`, the longest due first."""
+        """Ids of at most `limit` chords that a worker of this app must look at by `now`, the longest due first."""
 
     @abstractmethod
     def look(self, group_id: str, now: float, reason: str | None = None) -> Report:
@@ -234,9 +236,16 @@ def open_chord(backend: Any, join: ChordJoin, header_result_args: tuple[Any, ...
     join.open(Opening(group_id, body.get('chord_size'), body, pack_callback(backend.app, body), slots,
                       deadline_from_now(backend.app.conf),
                       header.as_stored_tuple() if header is not None and join.keeps_shape else None,
-                      backend.app.publisher.sends_again))
+                      backend.app.publisher.sends_again, home_of(backend.app.conf)))
     if header is not None and not join.keeps_shape:
         backend.save_group(group_id, header)
+
+
+def home_of(conf: Any) -> str:
+    """A name for the apps that look after each other's chords: those with the same default queue, for only they send a
+    body where it belongs. Empty for Celery's."""
+    queue = str(conf.task_default_queue)
+    return '' if queue == 'celery' else queue
 
 
 def deadline_from_now(conf: Any) -> float | None:

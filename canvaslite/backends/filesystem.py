@@ -170,7 +170,7 @@ class FolderJoin(RecordJoin):
     """Chords in folders."""
 
     def __init__(self, backend: FilesystemBackend, expires: float | None) -> None:
-        super().__init__(expires)
+        super().__init__(expires, backend.app.conf)
         self.backend = backend
 
     def open(self, chord: Opening) -> None:
@@ -188,7 +188,7 @@ class FolderJoin(RecordJoin):
                 group_id = unquote(name.removeprefix(wire.JOIN_PREFIX))
                 # Without the lock: whoever then looks at the chord has it.
                 head = FolderRecord(self.backend, group_id).read()
-                if head is not None and head.state != OVER and head.due <= now:
+                if head is not None and head.state != OVER and head.due <= now and head.home == self.home:
                     found.append((head.due, group_id))
         return [group_id for _, group_id in sorted(found)[:limit]]
 

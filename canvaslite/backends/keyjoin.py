@@ -207,7 +207,7 @@ class KeyValueJoin(RecordJoin):
     remembered, and what belongs to one that is not."""
 
     def __init__(self, backend: Any, store: AtomicStore, expires: float | None, kept: int) -> None:
-        super().__init__(expires)
+        super().__init__(expires, backend.app.conf)
         self.backend, self.store, self.kept = backend, store, kept
 
     def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
@@ -283,7 +283,7 @@ class KeyValueJoin(RecordJoin):
 
     def _note_due(self, group_id: str, due: float | None) -> None:
         """Note when the chord is due, None for never more."""
-        key, kept = f'{wire.JOIN_DUE}:{crc32(group_id.encode()) % DUE_LISTS}', False
+        key, kept = self._due_list(crc32(group_id.encode()) % DUE_LISTS), False
         while not kept:
             value, token = self.store.get_token(key)
             noted = json.loads(value) if value else {}
@@ -293,8 +293,11 @@ class KeyValueJoin(RecordJoin):
             data = json.dumps(noted if due is None else {**noted, group_id: round(due, 3)}).encode()
             kept = self.store.add(key, data, 0) if value is None else self.store.cas(key, data, token, 0)
 
+    def _due_list(self, number: int) -> str:
+        return f'{wire.JOIN_DUE}:{self.home}:{number}'
+
     def due(self, now: float, limit: int) -> Sequence[str]:
-        lists = self.store.get_many([f'{wire.JOIN_DUE}:{number}' for number in range(DUE_LISTS)])
+        lists = self.store.get_many([*map(self._due_list, range(DUE_LISTS))])
         found = sorted((due, group_id) for value in lists.values()
                        for group_id, due in json.loads(value).items() if due <= now)
         return [group_id for _, group_id in found[:limit]]

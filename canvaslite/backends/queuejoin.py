@@ -55,7 +55,7 @@ _PERSISTENT, _TRANSIENT = encode_properties(delivery_mode=2), encode_properties(
 
 #: The queues of watches are the same for all processes: what is said here cannot change without other names.
 _OF_WATCHES = {'x-queue-type': 'classic', 'x-message-ttl': int(chords.LOOK_INTERVAL * 1000),
-               'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': wire.CHORDS_DUE_QUEUE}
+               'x-dead-letter-exchange': ''}
 
 
 class Watch(NamedTuple):
@@ -81,6 +81,10 @@ class Link:
         #: The connection as it is now: kombu's would quietly make another when this one is lost.
         self.amqp = self.channel.connection
         self._keeps_watches = False
+        #: The queue in which the watches of this app's chords wait, and that of those that are due.
+        home = chords.home_of(app.conf)
+        self.watched, self.due = (f'{name}:{home}' if home else name for name in (
+            wire.CHORDS_WATCHED_QUEUE, wire.CHORDS_DUE_QUEUE))
 
     def add(self, queue: str, said: Sequence[Any], result: Any = b'') -> None:
         """Add a message to a queue; it is kept when this returns."""
@@ -90,13 +94,13 @@ class Link:
         """Declare the queue of a chord, with its head, and have the chord watched; both are kept when this returns."""
         channel = self.channel
         if not self._keeps_watches:
-            channel.queue_declare(wire.CHORDS_DUE_QUEUE, durable=True, auto_delete=False, nowait=True,
+            channel.queue_declare(self.due, durable=True, auto_delete=False, nowait=True,
                                   arguments={'x-queue-type': 'classic'})
-            channel.queue_declare(wire.CHORDS_WATCHED_QUEUE, durable=True, auto_delete=False, nowait=True,
-                                  arguments=_OF_WATCHES)
+            channel.queue_declare(self.watched, durable=True, auto_delete=False, nowait=True,
+                                  arguments={**_OF_WATCHES, 'x-dead-letter-routing-key': self.due})
             self._keeps_watches = True
         channel.queue_declare(queue, durable=True, auto_delete=False, nowait=True, arguments=arguments)
-        channel.write_frames(channel.frames('', wire.CHORDS_WATCHED_QUEUE, _PERSISTENT, watch, True)
+        channel.write_frames(channel.frames('', self.watched, _PERSISTENT, watch, True)
                              + channel.frames('', queue, _PERSISTENT, head, True), 2)
         channel.wait_for_confirms()
 
@@ -325,7 +329,7 @@ class QueueJoin(ChordJoin):
         due: dict[str, Watch] = {}
         for _ in range(limit):
             try:
-                message = link.channel.basic_get(wire.CHORDS_DUE_QUEUE)
+                message = link.channel.basic_get(link.due)
             except NotFound:  # nobody has sent a chord yet
                 link.channel.confirm_select()  # it was closed, and opened anew
                 break
@@ -335,7 +339,7 @@ class QueueJoin(ChordJoin):
             found = link.count(_queue_of(group_id))
             if found is not None:
                 # It waits again before it is taken from here: whatever happens to us, somebody will look.
-                link.channel.publish_raw('', wire.CHORDS_WATCHED_QUEUE, _PERSISTENT, ensure_bytes(message.body), True)
+                link.channel.publish_raw('', link.watched, _PERSISTENT, ensure_bytes(message.body), True)
                 due[group_id] = Watch(size or 0, found[0], deadline)
             link.channel.basic_ack(message.delivery_tag)
         return due

@@ -47,6 +47,8 @@ class ChordHead(NamedTuple):
     due: float = 0.0
     #: When the chord fails if it is not complete, None for never.
     deadline: float | None = None
+    #: Whose workers look after it.
+    home: str = ''
 
 
 class ChordRecord(Protocol):
@@ -84,12 +86,19 @@ class ChordRecord(Protocol):
 
 
 class RecordJoin(ChordJoin):
-    """Chords as records. `expires` is in seconds: how long a chord that is over is remembered at least."""
+    """Chords as records. `conf` are the app's settings, `expires` is in seconds: how long a chord that is over is
+    remembered at least."""
 
-    def __init__(self, expires: float | None) -> None:
+    def __init__(self, expires: float | None, conf: Any) -> None:
         self.expires = max(expires or 0, chords.DONE_KEPT)
         #: When the claims of this process end, by their tokens.
         self._leases: Any = LRUCache(limit=1000)
+        self._conf = conf
+
+    @property
+    def home(self) -> str:
+        """Whose chords it is to look after."""
+        return chords.home_of(self._conf)
 
     @abstractmethod
     def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
@@ -102,7 +111,7 @@ class RecordJoin(ChordJoin):
         if chord.again and record.read() is not None:
             return
         now = time.time()
-        head = ChordHead(size=chord.size, due=now + chords.LOOK_INTERVAL, deadline=chord.deadline)
+        head = ChordHead(size=chord.size, due=now + chords.LOOK_INTERVAL, deadline=chord.deadline, home=chord.home)
         record.begin(head, Outbox(chord.packed, chord.slots, now))
 
     def set_size(self, group_id: str, size: int, slots: Sequence[Slot] = ()) -> None:

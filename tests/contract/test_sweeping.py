@@ -324,3 +324,12 @@ def test_a_process_that_dies_looking_at_chords_leaves_them_to_the_next(app, make
 
     later()
     assert set(make_app().backend.join.due(time.time(), 10)) == chords
+
+
+@on(KEEPING)
+def test_apps_with_another_default_queue_leave_a_chord_alone(app, make_app):
+    chord = Chord(app, 1).open()
+    other = make_app(task_default_queue='elsewhere')
+
+    assert other.backend.join.due(time.time() + LATER, 10) == []
+    assert list(make_app().backend.join.due(time.time() + LATER, 10)) == [chord.gid]

@@ -90,7 +90,7 @@ class DatabaseJoin(RecordJoin):
     """Chords in two tables."""
 
     def __init__(self, backend: Any) -> None:
-        super().__init__(backend.expires)
+        super().__init__(backend.expires, backend.app.conf)
         self.backend = backend
 
     def step(self, group_id: str, do: Callable[..., T], *args: Any) -> T:
@@ -103,5 +103,6 @@ class DatabaseJoin(RecordJoin):
     def due(self, now: float, limit: int) -> Sequence[str]:
         backend = self.backend
         # No lock: whoever then looks at the chord has it.
-        rows = backend._ensure_retryable(backend.database.fetch, backend.prepare().due_chords, now=now, most=limit)
+        rows = backend._ensure_retryable(backend.database.fetch, backend.prepare().due_chords, now=now, most=limit,
+                                         home=self.home)
         return [row.gid for row in rows]

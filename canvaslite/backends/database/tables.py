@@ -59,7 +59,7 @@ class ResultTables:
             sa.Column('gid', Name, primary_key=True), sa.Column('size', sa.Integer),
             sa.Column('extra', sa.Integer, nullable=False), sa.Column('state', sa.String(10), nullable=False),
             sa.Column('token', sa.String(64)), sa.Column('attempts', sa.Integer, nullable=False),
-            sa.Column('due', sa.Double, nullable=False), sa.Column('deadline', sa.Double),
+            sa.Column('due', sa.Double, nullable=False), sa.Column('deadline', sa.Double), sa.Column('home', Name),
             # The body's signature, and the header's slots as JSON: for those who have no message of the chord.
             sa.Column('callback', Payload), sa.Column('slots', Payload),
             sa.Index(f'ix_{join}_due', 'state', 'due'), schema=schema)
@@ -153,8 +153,9 @@ class Statements:
         self.read_outbox = sa.select(*(chord.c[name] for name in outbox)).where(this)
         self.keep_outbox = sa.update(chord).where(this).values({name: sa.bindparam(name) for name in outbox})
         self.drop_chord = sa.delete(chord).where(this)
-        self.due_chords = sa.select(chord.c.gid).where(chord.c.state != OVER, chord.c.due <= sa.bindparam('now')
-                                                       ).order_by(chord.c.due).limit(sa.bindparam('most'))
+        is_due = chord.c.due <= sa.bindparam('now'), chord.c.home == sa.bindparam('home')
+        self.due_chords = sa.select(chord.c.gid).where(chord.c.state != OVER, *is_due).order_by(
+            chord.c.due).limit(sa.bindparam('most'))
         given = [sa.bindparam(column.name, type_=column.type) for column in slot.columns]
         same = sa.and_(*(slot.c[param.key] == param for param in given[:3]))
         # Not an upsert: the first outcome counts. The lock on the chord makes the look and the insertion one step.

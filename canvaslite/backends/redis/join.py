@@ -36,7 +36,13 @@ class RedisJoin(ChordJoin):
         self.ordered: bool = options.get('result_chord_ordered', True)
         #: How long, in seconds, a chord's keys are kept; 0 is for ever.
         self.kept = b'%d' % _seconds_kept(backend)
-        self._due = backend.key_t(backend._global_keyprefix() + wire.JOIN_DUE)
+        self._index = backend._global_keyprefix() + wire.JOIN_DUE
+
+    @property
+    def _due(self) -> bytes:
+        """The key of the due index."""
+        home = chords.home_of(self.backend.app.conf)
+        return f'{self._index}:{home}'.encode() if home else self._index.encode()
 
     def _keys(self, group_id: str) -> tuple[bytes, ...]:
         base = self.backend.get_key_for_group(group_id)
