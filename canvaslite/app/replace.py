@@ -6,6 +6,7 @@ from typing import Any
 
 from canvaslite.canvas import _chain, signature
 from canvaslite.canvas.freezing import add_header, with_one_result
+from canvaslite.canvas.members import unroll_groups
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.functional import maybe_list
 from canvaslite.wire import WINDOW_HEADER
@@ -55,7 +56,9 @@ def inherit_links(sig: Any, request: Any) -> None:
         sig.link_error(errback)
     if isinstance(sig, _chain) and 'link' in sig.options:
         # They belong to the chain's last task: more steps may be added behind it.
-        sig.tasks[-1].options.setdefault('link', []).extend(maybe_list(sig.options.pop('link')) or ())
+        end = sig.tasks[-1] = unroll_groups(sig.tasks[-1])
+        for callback in maybe_list(sig.options.pop('link')) or ():
+            end.link(callback)
 
 
 def extend_chord(task: Any, sig: Any, lazy: bool) -> Any:

@@ -173,14 +173,14 @@ class _chain(Canvas):
 
     def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_end: Any) -> Freezing:
         """`freeze`, to be driven."""
-        steps = self._lay_out(self['args'], None, self.tasks, None, self.app, False)
+        # Its partial arguments stay its own: the first step may be a copy, made anew when the chain is sent.
+        steps = self._lay_out((), None, self.tasks, None, self.app, False)
         fresh = self._take_fresh()
         for step in steps:
             step._fresh = fresh
         results = yield from freezing_steps(steps, root_id, **of_end)
         self._frozen = steps, results
         self.id = results[0].id if results else of_end.get('_id')
-        self['args'] = ()  # the first step has them
         if self._disposable:
             self['kwargs']['tasks'] = steps[::-1]
         return results[0] if results else None

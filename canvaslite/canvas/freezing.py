@@ -14,9 +14,10 @@ from itertools import pairwise
 from typing import Any
 
 from canvaslite.canvas.members import ends_in_group, is_empty_group, is_signature, unroll_groups, with_partials
-from canvaslite.canvas.signatures import Signature, own_app
+from canvaslite.canvas.signatures import Signature, maybe_signature, own_app
 from canvaslite.canvas.steps import make_chord
 from canvaslite.canvas.strict import joined
+from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import ACCUMULATE
 
@@ -72,6 +73,12 @@ def _split_body(chord: Any) -> list[Any] | None:
         return None
     first, *rest = body.unchain_tasks()
     chord.body = unroll_groups(first)
+    if rest:  # what is linked to the chord is linked to its end, and each step tells its errbacks
+        for callback in maybe_list(chord['options'].pop('link', None)) or ():
+            rest[-1].link(callback)
+        for errback in maybe_list(chord['options'].get('link_error')) or ():
+            for step in rest:
+                step.link_error_of_chain(maybe_signature(errback, app=own_app(chord), clone=True))
     return rest
 
 
