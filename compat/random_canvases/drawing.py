@@ -99,6 +99,8 @@ class Drawer:
         steps = [self.step(depth, place < count - 1) for place in range(count)]
         if (count == 1 and steps[0].kind not in ('chord', 'mark')) or all(map(_is_empty, steps)):
             steps = [Plan('mark', self.name())]
+        if _is_empty(steps[-1]) and any(node.kind == 'ignore' for step in steps for node in step.nodes()):
+            steps.append(Plan('mark', self.name()))  # what raises Ignore would be the end, and stay as it is
         spelling = self.pick('call', 'pipe', 'list', 'generator', 'right')
         if spelling in ('pipe', 'right') and any(map(_is_empty, steps)):
             spelling = 'call'  # `group([]) | t` is a chord without header

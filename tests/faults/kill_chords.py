@@ -103,7 +103,7 @@ class Lane:
         for left in ('steps', 'runs', 'killed', 'armed'):
             (self.folder / left).unlink(missing_ok=True)
         # It is up, and has its connections, before anything is counted.
-        self._await(self.app.signature('tests.apps.mortal.part', args=(0,)).apply_async())
+        self.await_value(self.app.signature('tests.apps.mortal.part', args=(0,)).apply_async())
         (self.folder / 'armed').write_text(f'{n} {when} {who}')
         canvas = make()
         if name == 'failing':
@@ -121,7 +121,7 @@ class Lane:
         self._count_runs(label, tally, result.id)
         return True
 
-    def _await(self, result: Any) -> Any:
+    def await_value(self, result: Any) -> Any:
         """The value or the error. Raises `TimeoutError`."""
         until = time.monotonic() + PATIENCE
         while True:
@@ -136,7 +136,7 @@ class Lane:
 
     def _judge(self, result: Any, expected: Any, label: str, tally: Tally) -> None:
         try:
-            value = self._await(result)
+            value = self.await_value(result)
         except TimeoutError:
             tally.lost.append(label)
             return

@@ -180,3 +180,24 @@ def test_a_store_with_its_own_set_chord_size_is_told_each_size(app: Celery, s: S
     app.backend.set_chord_size = lambda group_id, size: told.append((group_id, size))
     result = chord([s('a'), chain(s('b'), s('c')), group(s('d'), s('e'))], s('body')).apply_async()
     assert told == [(result.parent.id, 4)]
+
+
+def test_a_frozen_chain_keeps_its_partial_arguments(app: Celery, s: S) -> None:
+    canvas = chain([group([group(s(1), s(2)) | s(3)]).clone(('inner',)), s(4)]).clone(('outer',))
+
+    canvas.freeze()
+
+    steps, _ = canvas.prepare_steps(canvas.args, None, canvas.tasks, app=app)
+    assert steps[-1].args == ('outer', 'inner')
+
+
+def test_a_link_to_a_chord_runs_after_the_last_step_of_its_body(app: Celery, s: S) -> None:
+    linked = chord([s(1), s(2)], chain(s(3), s(4)))
+    linked.set(link=[s('link')], link_error=[s('errback')])
+
+    steps, _ = chain([s(0), linked]).prepare_steps((), None, [s(0), linked], app=app)
+
+    last, joined = steps[0], steps[1]
+    assert last.options['link'] == [s('link')]
+    assert last.options['link_error'] == [s('errback')]
+    assert joined.KIND == 'chord' and 'link' not in joined.options

@@ -1,0 +1,34 @@
+"""A chord ends, once and right, whatever dies on the way: some steps of the sweeps in `kill_chords`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.faults.kill_chords import sweep
+
+#: Before a part, after it, between the claim and the body, and late. The sweeps themselves go through all steps.
+STEPS = (2, 4, 7)
+
+
+# What was acknowledged early dies with its whole worker: nothing to be shown there but the deadline.
+@pytest.mark.parametrize(('who', 'late'), [('child', True), ('child', False), ('worker', True)],
+                         ids=['a child, late', 'a child, early', 'the worker, late'])
+def test_a_chord_survives_the_death_of_its_worker(
+    monkeypatch: pytest.MonkeyPatch, broker_url: str, redis_url: str, who: str, late: bool
+) -> None:
+    monkeypatch.setenv('MORTAL', '/')
+    tally = sweep(broker_url, redis_url, who, late, ['plain', 'chord in the header'], 6, STEPS)
+    assert tally.is_clean, str(vars(tally))
+    assert tally.kills >= 6
+    assert tally.worst < 15
+
+
+def test_a_chord_in_the_broker_alone_survives_the_death_of_a_child(
+    monkeypatch: pytest.MonkeyPatch, broker_url: str
+) -> None:
+    monkeypatch.setenv('MORTAL', '/')
+    tally: Any = sweep(broker_url, 'rpc://', 'child', True, ['plain'], 2, (2, 5, 9, 14))
+    assert tally.is_clean, str(vars(tally))
+    assert tally.kills >= 4
