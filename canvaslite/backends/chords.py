@@ -174,9 +174,9 @@ class ChordJoin(ABC):
     def renew(self, claim: Claim, seconds: float) -> bool:
         """Hold the claim for `seconds` from now. False if somebody else has it: stop."""
 
-    def sending(self, claim: Claim) -> AbstractContextManager[Any]:
-        """Within ``with`` the body is sent: by the producer that it gives, if it is not None."""
-        return nullcontext()
+    def sending(self, claim: Claim, app: Any) -> AbstractContextManager[Any]:
+        """Within ``with`` the body is sent, by the producer that it gives; after that it is known to have arrived."""
+        return nullcontext() if app.conf.task_always_eager else app.publisher.arriving()
 
     @abstractmethod
     def release(self, claim: Claim) -> None:
@@ -363,7 +363,7 @@ def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, b
         return
     if error is None:
         try:
-            with backend.app.publisher.marked(_marks(claim)), join.sending(claim) as producer:
+            with backend.app.publisher.marked(_marks(claim)), join.sending(claim, backend.app) as producer:
                 body.apply_async((values,), **({} if producer is None else {'producer': producer}))
         except Exception as exc:
             error = _unless_outage(backend, claim, 'Callback error', exc)

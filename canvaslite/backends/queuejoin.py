@@ -303,7 +303,7 @@ class QueueJoin(ChordJoin):
         return held is not None
 
     @contextmanager
-    def sending(self, claim: Claim) -> Iterator[Any]:
+    def sending(self, claim: Claim, app: Any) -> Iterator[Any]:
         """Take the parts out of the queue and send the body, as one step."""
         held = self._held[claim.token]
         with self.backend.app.publisher.burst() as burst:

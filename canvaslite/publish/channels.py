@@ -92,6 +92,11 @@ class PublishChannel:
         if self._kept and (self._writes > 1 or self._confirming):
             self.send((), settle=True)
 
+    def settle(self) -> None:
+        """Learn that all has arrived, as `send` does."""
+        if self._kept:
+            self.send((), settle=True)
+
     def _attempt(self, messages: Sequence[RawMessage], settle: bool, destination: Destination) -> BaseException | None:
         """Try once. Returns the error after which another try makes sense."""
         self._written = 0
@@ -333,6 +338,12 @@ class Burst:
         self.flush()
         if self.lent is not None:
             self.lent.finish()
+
+    def settle(self) -> None:
+        """Write what was gathered, and return when all is known to have arrived, also without publisher confirms."""
+        self.flush()
+        if self.lent is not None:
+            self.lent.settle()
 
     def _borrow(self) -> PublishChannel:
         lent = self._pool.take()

@@ -92,6 +92,14 @@ class Publisher:
         return Burst(self._channels(), self._held) if self._is_raw() else self._one_producer()
 
     @contextmanager
+    def arriving(self) -> Iterator[Any]:
+        """As `burst`: when the ``with`` block has been left, all that was published is known to be at the broker."""
+        with self.burst() as burst:
+            yield burst
+            if burst.__class__ is Burst:
+                burst.settle()
+
+    @contextmanager
     def marked(self, headers: Mapping[str, Any]) -> Iterator[None]:
         """All that this thread publishes within ``with`` gets these headers."""
         before, self._held.marks = self._held.marks, headers or None
