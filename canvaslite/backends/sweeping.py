@@ -14,16 +14,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from canvaslite import states
-from canvaslite.backends.chords import (
-    CLAIMED,
-    RECORDED,
-    ChordJoin,
-    Outbox,
-    Part,
-    Report,
-    act_on_report,
-    is_outage,
-)
+from canvaslite.backends import chords
+from canvaslite.backends.chords import ChordJoin, Outbox, Part, Report, act_on_report
 
 __all__ = ('end_chord', 'sweep')
 
@@ -46,14 +38,14 @@ def sweep(backend: Any, join: ChordJoin, limit: int = AT_ONCE) -> int:
     for group_id in join.due(time.time(), limit):
         try:
             report = join.look(group_id, time.time())
-            if report.status == RECORDED:
+            if report.status == chords.RECORDED:
                 report = _reconcile(backend, join, group_id)
-            if report.status == CLAIMED:
+            if report.status == chords.CLAIMED:
                 logger.warning('Chord %r: its body was not sent by whom it was to be; doing that', group_id)
                 act_on_report(backend, join, report, None)
                 ended += 1
         except Exception as exc:
-            if is_outage(backend, exc):
+            if chords.is_outage(backend, exc):
                 raise
             logger.exception('Chord %r could not be looked at: %r', group_id, exc)
     return ended
@@ -64,17 +56,17 @@ def end_chord(backend: Any, join: ChordJoin, group_id: str, reason: str) -> bool
     is unknown."""
     report = join.look(group_id, time.time(), reason)
     act_on_report(backend, join, report, None)
-    return report.status == CLAIMED
+    return report.status == chords.CLAIMED
 
 
 def _reconcile(backend: Any, join: ChordJoin, group_id: str) -> Report:
     """Count the outcomes that were stored, but not counted: whoever stored them died, or was a Celery worker that did.
     """
-    report, outbox = Report(RECORDED), join.outbox(group_id)
+    report, outbox = Report(chords.RECORDED), join.outbox(group_id)
     for part in _uncounted_parts(backend, join, group_id, outbox) if outbox is not None else ():
         logger.info('Chord %r: counting the outcome of %r, which is stored', group_id, part.task_id)
         report = join.part(part)
-        if report.status != RECORDED:
+        if report.status != chords.RECORDED:
             break
     return report
 
