@@ -114,7 +114,7 @@ def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None
     if _has_ended(app, callback):
         return  # another copy has sent it
     deadline = kwargs.get(wire.UNLOCK_DEADLINE) or chords.deadline_from_now(app.conf)
-    if deadline is not None:
+    if deadline is not None and not self.request.called_directly:
         options['kwargs'] = {**self.request.kwargs, wire.UNLOCK_DEADLINE: deadline}
     if _is_overdue(members, deadline):
         error = chords.overdue(group_id)
@@ -136,20 +136,22 @@ def unlock_chord(self: Any, group_id: str, callback: Any, interval: float | None
         with app.publisher.marked({wire.ATTEMPT_HEADER: uuid()[:8]}):
             callback.delay(values)
     except Exception as exc:
-        if chords.is_outage(app.backend, exc):
+        if chords.is_outage(app.backend, exc) and not self.request.called_directly:
             raise Reject(exc, requeue=True) from exc
         _fail_chord(app, group_id, callback, exc, f'Callback error: {exc!r}')
 
 
 def _has_ended(app: Any, callback: Any) -> bool:
     body_id = callback.options.get('task_id')
-    return bool(body_id and app.backend.get_task_meta(body_id, cache=False)['status'] in states.READY_STATES)
+    return isinstance(body_id, str) and (
+        app.backend.get_task_meta(body_id, cache=False)['status'] in states.READY_STATES)
 
 
 def _may_send(task: Any, callback: Any) -> bool:
     """Whether no other copy of the task sends the body: one of an earlier or a later look."""
     join, body_id, look = task.app.backend.join, callback.options.get('task_id'), str(task.request.retries or 0)
-    return join is None or not body_id or join.take_run(f'unlock:{body_id}', look, chords.DONE_KEPT) == look
+    return (join is None or not isinstance(body_id, str)
+            or join.take_run(f'unlock:{body_id}', look, chords.DONE_KEPT) == look)
 
 
 def _is_overdue(members: Any, deadline: float | None) -> bool:

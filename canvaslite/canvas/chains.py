@@ -7,7 +7,7 @@ from functools import partial as bind
 from typing import Any
 
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps, lay_out
-from canvaslite.canvas.members import is_signature, is_strict
+from canvaslite.canvas.members import is_empty_group, is_signature, is_strict
 from canvaslite.canvas.parts import Canvas, apply_part, name_module_once
 from canvaslite.canvas.signatures import Signature, given, maybe_signature
 from canvaslite.canvas.steps import fold_chain
@@ -173,8 +173,11 @@ class _chain(Canvas):
 
     def freezing(self, root_id: str | None = None, parent_id: str | None = None, **of_end: Any) -> Freezing:
         """`freeze`, to be driven."""
-        # Its partial arguments stay its own: the first step may be a copy, made anew when the chain is sent.
-        steps = self._lay_out((), None, self.tasks, None, self.app, False)
+        # The first step has its partial arguments from now on, unless it is a copy, made anew when the chain is sent.
+        args = self['args'] if _first_task(self) is not None else ()
+        steps = self._lay_out(args, None, self.tasks, None, self.app, False)
+        if args:
+            self['args'] = ()
         fresh = self._take_fresh()
         for step in steps:
             step._fresh = fresh
@@ -240,6 +243,13 @@ def _link_errors(steps: list[Any], errbacks: Any) -> None:
     for errback in maybe_list(errbacks) or ():
         for step in steps:
             step.link_error_of_chain(maybe_signature(errback, clone=True))
+
+
+def _first_task(sig: Any) -> Any:
+    """The task that a chain begins with, None if it begins with anything else."""
+    while is_signature(sig) and sig.KIND == 'chain':
+        sig = next((step for step in sig.tasks if not (is_signature(step) and is_empty_group(step))), None)
+    return sig if is_signature(sig) and sig.KIND == 'task' else None
 
 
 def _as_step(step: Any, app: Any = None) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
+from canvaslite import states
 from canvaslite.context import Context, RunStack
 from canvaslite.current import App, set_current_app, set_default_app
 from canvaslite.execution.duplicates import end_copy, is_done_already, judge_copy, repeat_record
@@ -18,6 +20,8 @@ from canvaslite.utils.saferepr import saferepr, truncate
 
 logger = logging.getLogger('celery.app.trace')
 
+#: States of a task that nobody has started; a revoke may set them to REVOKED.
+_NOT_STARTED = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
 LONGEST_NOTE = 1990  #: characters, for the parent's log
 
 
@@ -54,8 +58,8 @@ class Executor:
         return outcome
 
     def _run(self, job: Job) -> Outcome:
-        if job.verdict is not None and job.verdict.kind == 'sweep':
-            return self._sweep()
+        if job.verdict is not None and job.verdict.kind in ('sweep', 'mark'):
+            return self._sweep() if job.verdict.kind == 'sweep' else self._mark_revoked(job.verdict.detail)
         head = None
         try:
             head = read_head(job)
@@ -91,6 +95,16 @@ class Executor:
             # Once, not every few seconds: what is away is away for all tasks, which say so as well.
             logger.log(logging.WARNING if self.swept else logging.DEBUG, 'Chords cannot be looked after: %r', exc)
             self.swept = False
+        return Outcome(Kind.SWEPT)
+
+    def _mark_revoked(self, ids: Iterable[str]) -> Outcome:
+        backend = self.app.backend
+        try:
+            for task_id in ids:
+                if backend.get_state(task_id) in _NOT_STARTED:
+                    backend.mark_as_revoked(task_id, reason='revoked', store_result=True)
+        except Exception as exc:
+            logger.warning('Tasks cannot be marked as revoked in the result store: %r', exc)
         return Outcome(Kind.SWEPT)
 
     def _prepare(self, context: Context, job: Job) -> tuple[Run, Verdict | None]:

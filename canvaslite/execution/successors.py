@@ -60,17 +60,17 @@ def _copy_marks(app: App, again: bool, late: bool) -> dict[str, Any]:
     return {**marks, wire.AGAIN_HEADER: True} if again else marks
 
 
-def links_of(app: App, context: Context) -> list[Any]:
-    """The callbacks of the task, each with an id: the same whenever it is sent."""
+def links_of(app: App, context: Context) -> list[tuple[Any, str]]:
+    """The callbacks of the task, each with its id: the same whenever it is sent."""
     links = [maybe_signature(callback, app=app, clone=True) for callback in context.callbacks or ()]
-    for place, link in enumerate(links):
-        link.id = link.id or successor_id(context.id, f'link {place}')
-    return links
+    # The id of a chord is that of its header; what is sent with an id gives it to its end.
+    return [(link, (link.id if link.KIND == 'task' else None) or successor_id(context.id, f'link {place}'))
+            for place, link in enumerate(links)]
 
 
 def _make_successors(app: App, context: Context, value: Any, options: dict[str, Any]) -> None:
-    for link in links_of(app, context):
-        link.apply_async((value,), **options)
+    for link, task_id in links_of(app, context):
+        link.apply_async((value,), task_id=task_id, **options)
     chain = context.__dict__.get('chain')
     if chain:
         # The chain is stored last step first, and each step hands on what is left of it: undecoded, unless the

@@ -147,7 +147,8 @@ def _send_later(run: Run, exc: Exception) -> None:
             return
         error = failed.__cause__ if isinstance(failed, Unrecorded) else failed
         logger.error('Task %s[%s]: what follows could not be sent: %r', run.shown_name, run.id, error)
-        persist(run, '_fail_chain', [*links_of(app, context), *(context.chain or ())], error)
+        links = [link.set(task_id=task_id) for link, task_id in links_of(app, context)]
+        persist(run, '_fail_chain', [*links, *(context.chain or ())], error)
 
 
 def leave(run: Run) -> None:

@@ -6,26 +6,24 @@ A command is a function of a `PanelState` and the arguments that the caller sent
 from __future__ import annotations
 
 import signal as signals
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from kombu.utils.encoding import safe_repr
 
-from canvaslite import states
 from canvaslite.exceptions import WorkerShutdown
+from canvaslite.protocol.job import Verdict
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.log import worker_logger as logger
 from canvaslite.worker.policies import parse_rate
 from canvaslite.worker.request import Request, Stage
 from canvaslite.worker.state import is_stamp_revoked
+from canvaslite.worker.sweeping import errand
 
 _SHOWN_ATTRIBUTES = ('exchange', 'routing_key', 'rate_limit')
 _STAGE_NAMES = {Stage.ACTIVE: 'active', Stage.RESERVED: 'reserved', Stage.SCHEDULED: 'scheduled', Stage.READY: 'ready'}
 _PLAIN = (str, int, float, bool, type(None))
-#: States of a task that nobody has started; a revoke may set them to REVOKED.
-_NOT_STARTED = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
 
 
 def ok(value: Any) -> dict[str, Any]:
@@ -295,25 +293,11 @@ def _terminate_all(state: PanelState, requests: Iterable[Request], signum: int) 
 
 
 def _mark_revoked(state: PanelState, ids: Iterable[str]) -> None:
-    """Store REVOKED for tasks that nobody has started, so that those who wait for them need not.
-
-    In a thread, because a store that is away must not keep the worker from its work; and with a store of its own,
-    because a child that is forked meanwhile must not inherit one that is in use.
-    """
+    """Have a process store REVOKED for tasks that nobody has started, so that those who wait for them need not."""
     running = {request.id for request in state.worker.state.requests(Stage.ACTIVE)}
     waiting = [id for id in ids if id not in running]
     if waiting:
-        threading.Thread(target=_store_revoked, args=(state.app, waiting), daemon=True).start()
-
-
-def _store_revoked(app: Any, ids: Iterable[str]) -> None:
-    try:
-        backend = app._get_backend()
-        for id in ids:
-            if backend.get_state(id) in _NOT_STARTED:
-                backend.mark_as_revoked(id, reason='revoked', store_result=True)
-    except Exception as exc:
-        logger.warning('Failed to mark the tasks %s as revoked in the result store: %s', ', '.join(ids), exc)
+        state.consumer.pool.submit_first(errand(Verdict('mark', waiting)))
 
 
 @control_command(args=[('task_name', str), ('rate_limit', str)],

@@ -1,6 +1,6 @@
 """Looking after chords: every few seconds a process of the pool looks at those that are due.
 
-The parent never touches the result store; a `Sweep` goes to the pool as what else there is to run, ahead of all that.
+The parent never touches the result store; such an `errand` goes to the pool as what else there is to run, ahead of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ INTERVAL, JITTER = 2.0, 0.5
 #: Seconds that one is thought to take before it was measured: it may be sent ahead to a busy process.
 ASSUMED = 0.001
 
-SWEEP = Verdict('sweep')
 
 
 class NoMessage(Received):
@@ -32,7 +31,7 @@ class NoMessage(Received):
         self.message, self.receipts, self.reader = None, NoReceipts(), None  # type: ignore[assignment]
 
     def job(self, verdict: Verdict | None) -> Job:
-        return Job(AMQP_PROPERTIES, b'', b'', verdict=SWEEP)
+        return Job(AMQP_PROPERTIES, b'', b'', verdict=verdict)
 
     def shown(self) -> dict[str, str]:
         return {}
@@ -41,14 +40,23 @@ class NoMessage(Received):
         return 0
 
 
+_policy = Policy(None, 'canvaslite.errand', None, None, False)
+_policy.mean, _policy.measured = ASSUMED, True
+
+
+def errand(verdict: Verdict) -> Request:
+    """What a pool is to do where there is no message."""
+    request = Request(NoMessage(), verdict.kind, _policy, None)
+    request.verdict = verdict
+    return request
+
+
 class Sweeper:
     """Has the pool sweep, one sweep at a time."""
 
     def __init__(self, hub: Any, pool: Any) -> None:
         self._hub = hub
         self._pool = pool
-        self._policy = Policy(None, 'canvaslite.sweep', None, None, False)
-        self._policy.mean, self._policy.measured = ASSUMED, True
         self._last: Request | None = None
         self._timer: Any = None
         self._wait()
@@ -59,8 +67,7 @@ class Sweeper:
     def _sweep(self) -> None:
         self._wait()
         if self._last is None or self._last.stage is Stage.READY:
-            self._last = Request(NoMessage(), 'sweep', self._policy, None)
-            self._last.verdict = SWEEP
+            self._last = errand(Verdict('sweep'))
             self._pool.submit_first(self._last)
 
     def stop(self) -> None:

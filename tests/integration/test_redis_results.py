@@ -204,11 +204,13 @@ def test_results_expire_and_failures_by_their_own_setting(redis_url):
     assert 900 < app.backend.client.ttl('celery-task-meta-bad') <= 1000
 
 
-def test_a_chord_that_is_away_too_long_is_not_kept_longer_than_its_setting(redis_url):
+@pytest.mark.parametrize(('deadline', 'least', 'most'), [(None, 40, 50), (1000, 1000, 90000)])
+def test_an_open_chord_is_kept_until_its_deadline_or_as_long_as_its_setting_says(redis_url, deadline, least, most):
     app = Celery('e', backend=redis_url, set_as_current=False)
-    app.conf.result_chord_expires = 50
-    app.backend.join.open('g', 2, {}, ())
-    assert 40 < app.backend.client.ttl('celery-taskset-meta-g.s') <= 50
+    app.conf.update(result_chord_expires=50, result_chord_deadline=deadline)
+    app.backend.apply_chord(('g', []), app.signature({'task': 'body', 'chord_size': 2, 'options': {}}))
+    for key in ('.s', '.o'):
+        assert least < app.backend.client.ttl(f'celery-taskset-meta-g{key}') <= most
 
 
 @pytest.mark.parametrize('settings', [{'result_compression': 'gzip'}, {'result_serializer': 'pickle'}])

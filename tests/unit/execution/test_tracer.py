@@ -216,7 +216,7 @@ def test_the_log_tells_what_celerys_tells(app: Celery, execute: Any, caplog: Any
         if error:
             raise {'expected': KeyError, 'unexpected': ValueError}[error]('x')
         return 'fine'
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger='celery.app.trace')
     execute(t, [''], id='1')
     execute(t, ['expected'], id='2')
     execute(t, ['unexpected'], id='3')
