@@ -15,7 +15,7 @@ test: $(VENV)/test.stamp
 	@tests/start-servers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 $(PYTEST_ARGS)
 
 lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

@@ -190,15 +190,13 @@ class Blueprint:
 
     def send_all(self, parent: Any, method: str, description: str | None = None, reverse: bool = True) -> None:
         """Call `method` of every step that has it. Errors are logged."""
-        for step in reversed(parent.steps) if reverse else list(parent.steps):
-            function = getattr(step, method, None)
-            if function is None:
-                continue
-            logger.debug('| %s: %s %s...', self.name, (description or method).capitalize(), step.alias)
+        description = description or method
+        for step in [step for step in parent.steps[::-1 if reverse else 1] if hasattr(step, method)]:
+            logger.debug('| %s: %s %s...', self.name, description.capitalize(), step.alias)
             try:
-                function(parent)
+                getattr(step, method)(parent)
             except Exception as exc:
-                logger.exception('Error on %s %s: %r', description or method, step.alias, exc)
+                logger.exception('Error on %s %s: %r', description, step.alias, exc)
 
     def info(self, parent: Any) -> dict[str, Any]:
         """What ``inspect stats`` shows of all steps."""

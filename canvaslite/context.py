@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from canvaslite.utils.undecoded import Undecoded
+from canvaslite.wire import DELAYED_HEADER
 
-#: Headers RabbitMQ adds when it dead-letters; sent again they would look like a cycle to it.
+#: Headers that tell of a message's way: RabbitMQ adds them when it dead-letters (sent again they would look like a
+#: cycle to it), and our workers when they delay.
 X_DEATH_HEADERS = frozenset({
-    'x-death', 'x-first-death-exchange', 'x-first-death-queue', 'x-first-death-reason',
+    DELAYED_HEADER, 'x-death', 'x-first-death-exchange', 'x-first-death-queue', 'x-first-death-reason',
     'x-last-death-exchange', 'x-last-death-queue', 'x-last-death-reason',
 })
 

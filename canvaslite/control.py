@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partialmethod
 from typing import Any
 
+from kombu import Consumer, Producer, pidbox
 from kombu.matcher import match
-from kombu.pidbox import Mailbox
+from kombu.serialization import dumps
 
-from canvaslite.exceptions import DuplicateNodenameWarning, ImproperlyConfigured
+from canvaslite import wire
+from canvaslite.exceptions import DuplicateNodenameWarning, ImproperlyConfigured, SecurityError
+from canvaslite.transport import signed
+from canvaslite.transport.delays import purge_own_levels
+from canvaslite.utils.log import worker_logger as logger
+from canvaslite.utils.redact import for_log
+from canvaslite.utils.uuid import uuid
 
 
 def flatten_reply(reply: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -104,8 +113,96 @@ class Inspect:
         return self._request('hello', from_node=from_node, revoked=revoked)
 
 
+class Node(pidbox.Node):  # type: ignore[misc]
+    """A worker's end of the mailbox: whatever comes, and whatever a command does, is one line in the log."""
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        self.refuse(exc)
+
+    def handle_message(self, body: Any, message: Any = None) -> Any:
+        """Do what is asked for. Raises `SecurityError` where messages are signed and this one is not, or not new."""
+        if message is not None and _check(message):
+            self.mailbox.arrivals.note(self.hostname, message.headers.get(wire.SENT_HEADER))
+        return super().handle_message(body, message)
+
+    def refuse(self, exc: Exception) -> None:
+        """What came is no command."""
+        logger.error('A remote control message is of no use: %s', for_log(f'{type(exc).__name__}: {exc}'))
+        logger.debug('That was:', exc_info=exc)
+
+    def handle(self, method: Any, arguments: Any = None) -> Any:
+        """What the command replies; its error, where it raises one."""
+        try:
+            return super().handle(method, arguments)
+        except Exception as exc:
+            logger.error('The remote control command %s failed: %s', for_log(repr(method))[:100], for_log(repr(exc)))
+            logger.debug('That was:', exc_info=True)
+            return {'error': for_log(repr(exc))}
+
+
+class SigningProducer(Producer):  # type: ignore[misc]
+    """Sends messages that are signed as a whole."""
+
+    def publish(self, body: Any, *, serializer: str, headers: dict[str, Any], **options: Any) -> Any:
+        content_type, content_encoding, payload = dumps(body, serializer=serializer)
+        headers[wire.SENT_HEADER] = [time.time(), uuid()]
+        signed.sign_message(headers, {}, payload.encode())
+        return super().publish(payload, content_type=content_type, content_encoding=content_encoding, headers=headers,
+                               **options)
+
+
+class Mailbox(pidbox.Mailbox):  # type: ignore[misc]
+    """Where commands and replies are sent."""
+
+    node_cls = Node
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.arrivals = signed.Arrivals()
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None, channel: Any = None) -> Iterator[Any]:
+        if signed.in_use:
+            yield SigningProducer(channel, auto_declare=False)
+        else:
+            with super().producer_or_acquire(producer, channel) as producer:
+                yield producer
+
+    def _collect(self, ticket: str, limit: int | None = None, timeout: float | None = 1,
+                 callback: Callable[[Any], Any] | None = None, channel: Any = None, accept: Any = None) -> Any:
+        if not signed.in_use:
+            return super()._collect(ticket, limit, timeout, callback, channel, accept)
+        replies: list[Any] = []
+
+        def take(body: Any, message: Any) -> None:
+            try:
+                _check(message)
+            except SecurityError as exc:
+                logger.error('A reply is refused: %s', for_log(str(exc)))
+                return
+            if message.headers.get('ticket') == ticket:
+                replies.append(body)
+                if callback is not None:
+                    callback(body)
+
+        with Consumer(channel, [self.reply_queue], accept=self.accept, no_ack=True, callbacks=[take]):
+            while not limit or len(replies) < limit:
+                try:
+                    self.connection.drain_events(timeout=timeout)
+                except TimeoutError:
+                    break
+        channel.after_reply_message_received(self.reply_queue.name)
+        return replies
+
+
+def _check(message: Any) -> bool:
+    """`signed.check_message` of a message of kombu's, which may have decoded it."""
+    body = message.body
+    return signed.check_message(message.headers, message.properties, body.encode() if isinstance(body, str) else body)
+
+
 class Control:
-    """Remote control through Celery's mailbox; commands take `destination` (names of nodes) and what `broadcast` takes.
+    """Remote control through Celery's mailbox; commands take `destination` (names of nodes), and `broadcast`'s options.
     """
 
     Mailbox = Mailbox
@@ -128,9 +225,16 @@ class Control:
         return type('Inspect', (Inspect,), {'app': self.app, '__doc__': Inspect.__doc__})
 
     def purge(self, connection: Any = None) -> int:
-        """Delete all waiting messages of the queues that a worker of this app consumes from; how many they were."""
+        """Delete all waiting messages of the queues that a worker of this app consumes from, and those with a far ETA
+        that workers have given to the broker to be kept for these queues; how many they were.
+
+        It does not reach what workers hold, nor what senders have given to Celery's delay queues (``celery_delayed_0``
+        to ``27``, with quorum queues), where it is not said for which queue that is.
+        """
         with self.app.connection_or_acquire(connection) as conn:
-            return int(self.app.amqp.TaskConsumer(conn).purge())
+            consumer = self.app.amqp.TaskConsumer(conn)
+            kept = [queue.name for queue in consumer.queues] if conn.transport.driver_type == 'amqp' else []
+            return (purge_own_levels(conn, kept) if kept else 0) + int(consumer.purge())
 
     discard_all = purge
 
@@ -159,22 +263,22 @@ class Control:
 
     def rate_limit(self, task_name: str, rate_limit: Any, destination: Any = None, **kwargs: Any) -> Any:
         """Set the rate limit of a task, as ``'100/m'``."""
-        return self.broadcast('rate_limit', destination=destination,
-                              arguments={'task_name': task_name, 'rate_limit': rate_limit}, **kwargs)
+        arguments = {'task_name': task_name, 'rate_limit': rate_limit}
+        return self.broadcast('rate_limit', arguments=arguments, destination=destination, **kwargs)
 
     def time_limit(self, task_name: str, soft: float | None = None, hard: float | None = None,
                    destination: Any = None, **kwargs: Any) -> Any:
         """Set the time limits of a task, in seconds."""
-        return self.broadcast('time_limit', destination=destination,
-                              arguments={'task_name': task_name, 'hard': hard, 'soft': soft}, **kwargs)
+        arguments = {'task_name': task_name, 'hard': hard, 'soft': soft}
+        return self.broadcast('time_limit', arguments=arguments, destination=destination, **kwargs)
 
     def add_consumer(self, queue: str, exchange: str | None = None, exchange_type: str = 'direct',
                      routing_key: str | None = None, options: dict[str, Any] | None = None, destination: Any = None,
                      **kwargs: Any) -> Any:
         """Have workers consume from one more queue."""
-        arguments = {'queue': queue, 'exchange': exchange, 'exchange_type': exchange_type, 'routing_key': routing_key}
-        return self.broadcast('add_consumer', destination=destination, arguments={**arguments, **(options or {})},
-                              **kwargs)
+        arguments = {'queue': queue, 'exchange': exchange, 'exchange_type': exchange_type, 'routing_key': routing_key,
+                     **(options or {})}
+        return self.broadcast('add_consumer', arguments=arguments, destination=destination, **kwargs)
 
     def cancel_consumer(self, queue: str, destination: Any = None, **kwargs: Any) -> Any:
         """Have workers no longer consume from a queue."""
@@ -194,9 +298,10 @@ class Control:
 
     def pool_restart(self, modules: Any = None, reload: bool = False, reloader: Any = None, destination: Any = None,
                      **kwargs: Any) -> Any:
-        """Have workers replace their processes."""
-        return self.broadcast('pool_restart', destination=destination,
-                              arguments={'modules': modules, 'reload': reload, 'reloader': reloader}, **kwargs)
+        """Have workers import `modules`, with `reload` again (None: those of ``imports``, ``include`` and
+        ``autodiscover_tasks``), and replace their processes, where ``worker_pool_restarts`` is on."""
+        arguments = {'modules': modules, 'reload': reload, 'reloader': reloader}
+        return self.broadcast('pool_restart', arguments=arguments, destination=destination, **kwargs)
 
     def _tell(self, command: str, destination: Any = None, **kwargs: Any) -> Any:
         return self.broadcast(command, arguments={}, destination=destination, **kwargs)
@@ -209,8 +314,7 @@ class Control:
                   connection: Any = None, reply: bool = False, timeout: float | None = 1.0, limit: int | None = None,
                   callback: Callable[[Any], Any] | None = None, channel: Any = None, pattern: str | None = None,
                   matcher: str | None = None, **extra_kwargs: Any) -> Any:
-        """Send a command; with `reply` wait `timeout` seconds for answers. `pattern` and `matcher` choose nodes by
-        name."""
+        """Send a command; with `reply` wait `timeout` seconds for answers. `pattern`, `matcher` choose among nodes."""
         chosen = {'pattern': pattern, 'matcher': matcher} if pattern and matcher else {}
         with self.app.connection_or_acquire(connection) as conn:
             return self.mailbox(conn)._broadcast(command, {**(arguments or {}), **extra_kwargs}, destination, reply,

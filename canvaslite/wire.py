@@ -14,6 +14,11 @@ TASK_HEADERS = (
     'argsrepr', 'kwargsrepr', 'origin', 'ignore_result', 'replaced_task_nesting', 'stamped_headers', 'stamps',
 )
 
+#: The serializer of signed messages and its content type; header with the signature of all of the message but its way.
+AUTH, AUTH_TYPE, SIGNATURE_HEADER = 'auth', 'application/data', 'canvaslite_signature'
+#: Header of a signed command of remote control: when it was sent, and what no other has.
+SENT_HEADER = 'canvaslite_sent'
+
 # --- built-in tasks ------------------------------------------------------------
 BACKEND_CLEANUP = 'celery.backend_cleanup'
 CHORD_UNLOCK = 'celery.chord_unlock'
@@ -33,8 +38,17 @@ CHORD_QUEUE_PREFIX = 'canvaslite-chord-'
 #: Where such chords wait to be looked after, and where those come from there whose time it is.
 CHORDS_WATCHED_QUEUE, CHORDS_DUE_QUEUE = 'canvaslite-chords-watched', 'canvaslite-chords-due'
 
+#: What precedes a name in that of the queue of marks (`execution.losses`), with results by rpc.
+MARKS_QUEUE_PREFIX = 'canvaslite-marks-'
+
 #: Queues of a group with ``max_concurrency``, and the header that names the window in the last task of a member.
 WINDOW_PREFIX, WINDOW_HEADER = 'canvaslite.window.', 'canvaslite_window'
+
+#: Exchange and queue of one bit of native delayed delivery (the names are kombu's), where it delivers to, and what
+#: precedes both in those to which our workers hand tasks with a far ETA.
+DELAY_LEVEL, DELAY_DELIVERY, OWN_DELAY_PREFIX = 'celery_delayed_{}', 'celery_delayed_delivery', 'canvaslite_'
+#: Header of a task that was handed so: when, the exchange and routing key it came by, whether it may be a copy.
+DELAYED_HEADER = 'canvaslite_delayed'
 
 #: Headers of what a chord's join sends: how often it was sent by now; and of what may have been sent before.
 ATTEMPT_HEADER, AGAIN_HEADER = 'canvaslite_attempt', 'canvaslite_again'
@@ -53,6 +67,8 @@ JOIN_OUTBOX, JOIN_DUE = '.o', 'canvaslite-join-due'
 UNLOCK_DEADLINE = 'canvaslite_deadline'
 #: What precedes a chord's id in the name of its record, in files and key/value stores.
 JOIN_PREFIX = 'canvaslite-join-'
+#: What precedes a run's id in the name of its record, and the names of the indexes by which it is found.
+CANVAS_PREFIX = 'canvaslite-canvas-'
 #: Suffix of a task's key that says which copy of a chord's body runs.
 RUN_KEY = '.run'
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures import APPS
+from tests.fixtures import load_app
 
 PACKAGES = ('canvaslite', 'celery')
 TIMEOUT = 30
@@ -18,11 +18,7 @@ TIMEOUT = 30
 def load_project(package: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The app of tests/apps/proj.py, made with `package`, in this process."""
     monkeypatch.setenv('CANVAS_PACKAGE', package)
-    spec = importlib.util.spec_from_file_location('proj', APPS / 'proj.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_app('proj')
 
 
 @pytest.fixture

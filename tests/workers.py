@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
+
 
 class WorkerProcess:
     """A process and every line that it has printed."""
@@ -18,7 +20,9 @@ class WorkerProcess:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, 'PYTHONUNBUFFERED': '1', **env},
+            env={**os.environ, 'PYTHONUNBUFFERED': '1', **env,
+                 # The package that is tested, which need not be the one that is installed.
+                 'PYTHONPATH': os.pathsep.join([*filter(None, [env.get('PYTHONPATH')]), str(ROOT)])},
             cwd=cwd,
             text=True,
             stdout=subprocess.PIPE,
@@ -28,7 +32,8 @@ class WorkerProcess:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -73,10 +78,13 @@ class WorkerProcess:
     def stop(self, timeout: float = 30.0) -> int:
         """Stop warmly; return the exit status."""
         self.process.terminate()
-        return self.process.wait(timeout)
+        return self.wait(timeout)
 
     def wait(self, timeout: float = 30.0) -> int:
-        return self.process.wait(timeout)
+        """The exit status, when it has ended and its last line is there."""
+        status = self.process.wait(timeout)
+        self._reader.join(5)  # unless a child of it lives on
+        return status
 
     def kill(self) -> None:
         """End the worker and whatever it has started, now."""

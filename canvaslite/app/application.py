@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from importlib.metadata import version
 from operator import attrgetter
-from types import GenericAlias
-from typing import Any
+from types import GenericAlias, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from canvaslite import current, signals
-from canvaslite.app import declare, sources
+from canvaslite.app import sources
 from canvaslite.app.builtins import add_builtin_tasks
-from canvaslite.app.declare import TaskRegistry
-from canvaslite.app.discovery import discover
+from canvaslite.app.declare import TaskRegistry, declare_task, generate_task_name, make_task, register_task
+from canvaslite.app.discovery import autodiscover_tasks
 from canvaslite.app.services import Services
 from canvaslite.app.settings import Settings
 from canvaslite.exceptions import ImproperlyConfigured
@@ -25,8 +25,11 @@ from canvaslite.signals import Signal
 from canvaslite.utils.functional import head_from_fun, maybe_list
 from canvaslite.utils.imports import import_from_cwd, symbol_by_name
 from canvaslite.utils.proxies import maybe_evaluate
-from canvaslite.utils.redact import mask_url
+from canvaslite.utils.redact import censor
 from canvaslite.version import __version__
+
+if TYPE_CHECKING:
+    from canvaslite.app.decorators import TaskDecorator
 
 
 class Celery(Services):
@@ -120,33 +123,26 @@ class Celery(Services):
 
     # -- tasks --------------------------------------------------------------------------------------------
 
-    def task(self, *args: Any, **options: Any) -> Any:
-        """Declare a task: ``@app.task`` or ``@app.task(name=..., bind=True, ...)``.
+    if TYPE_CHECKING:
+        task: TaskDecorator
+    else:
+        def task(self, *args: Any, **options: Any) -> Any:
+            """Declare a task: ``@app.task`` or ``@app.task(name=..., bind=True, ...)``.
 
-        `options` become attributes of the task; `shared=False` keeps it from other apps, `lazy=False` makes it at
-        once, `base` is its class, `filter` is applied to what is returned.
-        """
-        if len(args) == 1 and callable(args[0]):
-            return declare.declare_task(self, args[0], **options)
-        if args:
-            raise TypeError(f'@task() takes a function, or options by name; got {args[0]!r}')
-        return partial(declare.declare_task, self, **options)
+            `options` become attributes of the task; `shared=False` keeps it from other apps, `lazy=False` makes it at
+            once, `base` is its class, `filter` is applied to what is returned.
+            """
+            if len(args) == 1 and callable(args[0]):
+                return declare_task(self, args[0], **options)
+            if args:
+                raise TypeError(f'@task() takes a function, or options by name; got {args[0]!r}')
+            return partial(declare_task, self, **options)
 
-    def _task_from_fun(self, fun: Callable[..., Any], name: str | None = None, base: Any = None, bind: bool = False,
-                       **options: Any) -> Any:
-        return declare.make_task(self, fun, name=name, base=base, bind=bind, **options)
-
-    def register_task(self, task: Any, **options: Any) -> Any:
-        """Add a task that is an instance of a class, or that class; returns the instance."""
-        return declare.register_task(self, task, **options)
+    register_task, gen_task_name, _task_from_fun = register_task, generate_task_name, make_task
 
     def type_checker(self, fun: Callable[..., Any], bound: bool = False) -> Any:
         """What a task's arguments are checked with: raises `TypeError` if they do not fit."""
         return staticmethod(head_from_fun(fun, bound=bound))
-
-    def gen_task_name(self, name: str, module: str | None) -> str:
-        """Name of a task that has none, from its function's name and module."""
-        return declare.generate_task_name(self, name, module)
 
     @property
     def tasks(self) -> TaskRegistry:
@@ -156,8 +152,7 @@ class Celery(Services):
         return self._tasks
 
     def finalize(self, auto: bool = False) -> None:
-        """Make all declared, built-in and shared tasks. Raises `RuntimeError` with `auto` where ``autofinalize=False``.
-        """
+        """Make all declared, built-in and shared tasks; with `auto` and ``autofinalize=False`` raise `RuntimeError`."""
         with self._finalize_mutex:
             if self.finalized:
                 return
@@ -212,8 +207,8 @@ class Celery(Services):
         return self.conf.finalize()
 
     def config_from_envvar(self, variable_name: str, silent: bool = False, force: bool = False) -> Any:
-        """As `config_from_object`, with the module that the variable names; one that is not set is an error unless
-        `silent`."""
+        """As `config_from_object`, with the module that a variable names: that it is not set is an error, or `silent`.
+        """
         module = os.environ.get(variable_name)
         if not module and not silent:
             raise ImproperlyConfigured(f'environment variable {variable_name!r} is not set: it must name the '
@@ -265,21 +260,24 @@ class Celery(Services):
         return name
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = 'tasks', force: bool = False) -> Any:
-        """Import the module `related_name` of all `packages` (or what they return) when a worker imports; now with
-        `force`."""
-        discovery = partial(discover, packages, related_name)
+        """Import `related_name` of all `packages` (or what they return) when a worker imports; with `force` now."""
+        discovery = partial(autodiscover_tasks, packages, related_name)
         if force:
             return discovery()
         signals.import_modules.connect(discovery, sender=self, weak=False)
         return None
 
     def import_default_modules(self) -> list[Any]:
-        """Import what `imports` and `include` name and what was to be discovered; what a worker begins with."""
+        """Import what `imports` and `include` name and what was to be discovered; what a worker begins with.
+        Returns the modules."""
+        found: list[Any] = []
         for _, outcome in signals.import_modules.send(sender=self):
             if isinstance(outcome, Exception):
                 raise outcome
+            if isinstance(outcome, list):  # of modules; a receiver of the user's may return anything
+                found += [module for module in outcome if isinstance(module, ModuleType)]
         names = (*maybe_list(self.conf.imports or ()), *maybe_list(self.conf.include or ()))
-        return [import_from_cwd(name) for name in names]
+        return found + [import_from_cwd(name) for name in names]
 
     # -- the app as an object -----------------------------------------------------------------------------
 
@@ -289,7 +287,7 @@ class Celery(Services):
         return '\n'.join((
             f'software -> canvaslite:{__version__} {" ".join(versions)} py:{sys.version.split()[0]}',
             f'platform -> {" ".join(os.uname()[::2])} imp:{sys.implementation.name}',
-            f'settings -> broker:{mask_url(self.conf.broker_url)} results:{mask_url(self.conf.result_backend)}',
+            f'settings -> broker:{censor(self.conf.broker_url)} results:{censor(self.conf.result_backend)}',
             self.conf.humanize()))
 
     __class_getitem__: Any = classmethod(GenericAlias)

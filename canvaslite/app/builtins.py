@@ -14,6 +14,7 @@ from canvaslite.backends import chords
 from canvaslite.canvas import chain, chord, chunks, maybe_signature
 from canvaslite.exceptions import ChordError, Reject, Retry
 from canvaslite.result import allow_join_result, result_from_tuple
+from canvaslite.utils.functional import await_here
 
 logger = logging.getLogger('celery.builtins')
 
@@ -53,7 +54,7 @@ def call_with_each(self: Any, task: Any, it: Iterable[Any]) -> list[Any]:
     call = maybe_signature(task, app=self.app).type
     call.push_request(_called_by=self, retries=self.request.retries)
     try:
-        return [call(*item) for item in it]
+        return [await_here(call(*item)) for item in it]
     finally:
         call.pop_request()
 

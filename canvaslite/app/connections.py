@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kombu.connection import ConnectionPool, PooledConnection
@@ -51,17 +50,7 @@ class Connections:
             self._pool = BrokerConnectionPool(self.app.connection_for_write(), limit=self.app.conf.broker_pool_limit)
         return self._pool
 
-    def given_or_pooled(self, connection: Any = None, pool: bool = True) -> AbstractContextManager[Any]:
-        """For ``with``: `connection`, else one of the pool, else without `pool` a new one."""
-        if connection is not None:
-            return nullcontext(connection)
-        return self._acquire(self.pool, 'connection') if pool else self.app.connection_for_write()
-
-    def given_or_pooled_producer(self, producer: Any = None) -> AbstractContextManager[Any]:
-        """For ``with``: `producer`, else one of the app's pool."""
-        return nullcontext(producer) if producer is not None else self._acquire(self.app.producer_pool, 'producer')
-
-    def _acquire(self, pool: Any, what: str) -> Any:
+    def acquire(self, pool: Any, what: str) -> Any:
         """One of `pool`. Raises `OperationalError` when none became free in ``broker_pool_acquire_timeout``."""
         seconds = self.app.conf.broker_pool_acquire_timeout
         try:

@@ -6,29 +6,31 @@ finalized, so that modules with tasks can be imported before the app is configur
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from canvaslite.app.models import Models
 from canvaslite.app.retry import add_autoretry_behaviour
 from canvaslite.current import active_apps, connect_on_app_finalize, get_current_app
-from canvaslite.exceptions import DuplicateTaskNameWarning, InvalidTaskError, NotRegistered
+from canvaslite.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured, InvalidTaskError, NotRegistered
 from canvaslite.utils.functional import user_stacklevel
 from canvaslite.utils.imports import qualname
 from canvaslite.utils.proxies import PromiseProxy, Proxy
 
+if TYPE_CHECKING:
+    from canvaslite.app.decorators import TaskDecorator
 
-def generate_task_name(app: Any, name: str, module_name: str | None) -> str:
-    """``module.name``; in a script ``main.name``, where `main` is the app's first argument."""
-    module = sys.modules.get(module_name or '__main__')
-    module_name = module.__name__ if module is not None else module_name or '__main__'
-    if module_name == '__main__' and app.main:
-        module_name = app.main
-    return f'{module_name}.{name}' if module_name else name
+
+def generate_task_name(app: Any, name: str, module: str | None) -> str:
+    """The name of a task that has none: ``module.name``; in a script ``main.name``, `main` being the app's argument."""
+    module = getattr(sys.modules.get(module or '__main__'), '__name__', module or '__main__')
+    return f'{app.main if module == "__main__" and app.main else module}.{name}'
 
 
 def declare_task(app: Any, fun: Callable[..., Any], /, shared: bool = True, filter: Callable[[Any], Any] | None = None,
@@ -91,12 +93,38 @@ class SharedDeclaration:
         return app.tasks[self.name_for(app)]
 
 
-def shared_task(*args: Any, **options: Any) -> Any:
-    """Declare a task of every app, of those made later too; returns a proxy of the current app's task. Raises
-    `TypeError` where the decorator was applied twice to one function."""
-    if len(args) == 1 and callable(args[0]):
-        return _share(args[0], **options)
-    return partial(_share, **options)
+def reload_module(app: Any, module: ModuleType) -> None:
+    """Import `module` again, and have its tasks be those of the app in place of what they were.
+
+    When that fails they stay as they were. Raises what the import raises, and `ImproperlyConfigured` where the module
+    makes the app itself.
+    """
+    held = {name for name, value in vars(module).items() if value is app}
+    before = {name: task for name, task in app.tasks.items() if task.__module__ == module.__name__}
+    for name in before:
+        del app.tasks[name]
+    try:
+        importlib.reload(module)
+        if any(vars(module).get(name) is not app for name in held):
+            for name in held:
+                setattr(module, name, app)
+            app.set_current()
+            app.set_default()
+            raise ImproperlyConfigured(f'{module.__name__} makes the app itself: restart the worker to change that')
+    except BaseException:
+        app.tasks.update(before)
+        raise
+
+
+if TYPE_CHECKING:
+    shared_task: TaskDecorator
+else:
+    def shared_task(*args: Any, **options: Any) -> Any:
+        """Declare a task of every app, of those made later too; returns a proxy of the current app's task. Raises
+        `TypeError` where the decorator was applied twice to one function."""
+        if len(args) == 1 and callable(args[0]):
+            return _share(args[0], **options)
+        return partial(_share, **options)
 
 
 def _share(fun: Any, /, **options: Any) -> Any:
@@ -146,7 +174,7 @@ def _task_class(app: Any, fun: Callable[..., Any], name: str, base: type, bind: 
 
 
 def register_task(app: Any, task: Any, **options: Any) -> Any:
-    """Add an instance, or an instance of the class, to the app's tasks."""
+    """Add a task that is an instance of a class, or that class; returns the instance."""
     task = task() if inspect.isclass(task) else task
     if not task.name:
         task.name = app.gen_task_name(type(task).__name__, type(task).__module__)

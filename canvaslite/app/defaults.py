@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.utils.redact import is_secret, redact
 
 DEFAULT_PROCESS_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(message)s'
 DEFAULT_TASK_LOG_FMT = '[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s'
@@ -26,27 +27,22 @@ class Setting(NamedTuple):
     kind: str
 
     def check(self, value: Any) -> Any:
-        """`value` as the setting keeps it; numbers, truth values and paths may be text. Raises `ImproperlyConfigured`.
-        """
+        """`value` as the setting keeps it: numbers, truth values, paths may be text. Raises `ImproperlyConfigured`."""
         if value is None:
             return None
         for kind in self.kind.split('|'):
             accepted, convert = _KINDS[kind]
             if isinstance(value, accepted):
                 try:
-                    return convert(value)
+                    return convert(value) if convert else value
                 except (ValueError, KeyError, OverflowError):
                     continue
-        secret = any(word in self.name for word in ('password', 'key', 'url', 'backend'))
         raise ImproperlyConfigured(f'setting {self.name!r} must be {self.kind.replace("|", " or ")}, '
-                                   f'not {type(value).__name__}: {"(not shown)" if secret else repr(value)[:100]}')
+                                   f'not {type(value).__name__}: '
+                                   f'{"(not shown)" if is_secret(self.name) else redact(repr(value))[:100]}')
 
 
 _TRUTH = {'true': True, 'yes': True, 'on': True, '1': True, 'false': False, 'no': False, 'off': False, '0': False}
-
-
-def _to_bool(value: Any) -> bool:
-    return _TRUTH[value.strip().lower()] if isinstance(value, str) else bool(value)
 
 
 def _to_int(value: Any) -> int:
@@ -56,26 +52,19 @@ def _to_int(value: Any) -> int:
     return number
 
 
-def _to_float(value: Any) -> Any:
-    return float(value) if isinstance(value, str) else value
-
-
 def _to_list(value: Any) -> Any:
     if isinstance(value, (str, bytes, Mapping)):
         raise ValueError(value)
     return value
 
 
-def _unchanged(value: Any) -> Any:
-    return value
-
-
-#: For each kind: what a value may be an instance of, and what makes of it the value that is used.
-_KINDS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
-    'bool': ((str, Integral), _to_bool), 'int': ((str, Real), _to_int), 'float': ((str, Real), _to_float),
-    'str': ((str, bytes, os.PathLike), os.fsdecode), 'list': (Iterable, _to_list), 'dict': (Mapping, _unchanged),
-    'class': ((str, Callable), _unchanged), 'callable': (Callable, _unchanged), 'bytes': (bytes, _unchanged),
-    'timedelta': (timedelta, _unchanged), 'any': (object, _unchanged),
+#: For each kind: what a value may be an instance of, and what makes of it the value that is used, if it is another.
+_KINDS: dict[str, tuple[Any, Callable[[Any], Any] | None]] = {
+    'bool': ((str, Integral), lambda value: _TRUTH[value.strip().lower()] if isinstance(value, str) else bool(value)),
+    'float': ((str, Real), lambda value: float(value) if isinstance(value, str) else value),
+    'int': ((str, Real), _to_int), 'str': ((str, bytes, os.PathLike), os.fsdecode), 'list': (Iterable, _to_list),
+    'dict': (Mapping, None), 'class': ((str, Callable), None), 'callable': (Callable, None), 'bytes': (bytes, None),
+    'timedelta': (timedelta, None), 'any': (object, None),
 }
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -86,8 +75,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         'database_create_tables_at_setup': True, 'database_short_lived_sessions': False, 'enable_utc': True,
         'event_queue_durable': False, 'event_queue_exclusive': True, 'redis_retry_on_timeout': False,
         'redis_socket_keepalive': False, 'result_backend_always_retry': False, 'result_backend_thread_safe': None,
+        'result_canvas_index': True,
         'result_extended': False, 'result_persistent': None, 'task_acks_late': False, 'task_acks_on_failure': None,
         'task_acks_on_failure_or_timeout': True, 'task_acks_on_timeout': None,
+        'security_accept_bodies': False,
         'task_allow_error_cb_on_chord_header': False, 'task_always_eager': False, 'task_create_missing_queues': True,
         'task_eager_propagates': False, 'task_ignore_result': False, 'task_inherit_parent_priority': False,
         'task_publish_retry': True, 'task_reject_on_worker_lost': None, 'task_remote_tracebacks': False,
@@ -121,21 +112,26 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         'worker_task_log_datefmt': None, 'worker_task_log_format': DEFAULT_TASK_LOG_FMT,
     },
     'float': {
-        'beat_max_loop_interval': 0, 'beat_remote_control_max_tick_age': None, 'broker_connection_timeout': 4.0,
+        'accept_compression_ratio': 200.0,
+        'beat_max_loop_interval': 0, 'beat_remote_control_max_tick_age': None, 'broker_confirm_timeout': 10.0,
+        'broker_connection_timeout': 4.0,
         'broker_heartbeat_checkrate': 3.0, 'broker_pool_acquire_timeout': None, 'control_queue_expires': 10.0,
         'control_queue_ttl': 300.0, 'event_queue_expires': 60.0, 'event_queue_ttl': 5.0,
         'redis_socket_connect_timeout': None, 'redis_socket_timeout': 120.0,
         'result_backend_max_retries': float('inf'), 'result_chord_join_timeout': 3.0,
         'result_chord_retry_interval': 1.0, 'task_soft_time_limit': None, 'task_time_limit': None,
-        'worker_lost_wait': 10.0, 'worker_proc_alive_timeout': 4.0, 'worker_soft_shutdown_timeout': 0.0,
-        'worker_timer_precision': 1.0,
+        'worker_eta_hold_time': 30.0, 'worker_lost_wait': 10.0, 'worker_proc_alive_timeout': 4.0,
+        'worker_soft_shutdown_timeout': 0.0, 'worker_timer_precision': 1.0,
     },
     'int': {
-        'beat_cron_starting_deadline': None, 'beat_sync_every': 0, 'broker_connection_max_retries': 100,
-        'broker_heartbeat': 120, 'broker_pool_limit': 10, 'broker_port': None, 'redis_max_connections': None,
+        'accept_decompressed_size': 64 << 20,
+        'beat_cron_starting_deadline': None, 'beat_sync_every': 0, 'broker_confirm_window': 500,
+        'broker_connection_max_retries': 100, 'broker_heartbeat': 120, 'broker_pool_limit': 10,
+        'broker_port': None, 'redis_max_connections': None,
         'redis_port': None, 'result_backend_base_sleep_between_retries_ms': 10,
         'result_backend_max_sleep_between_retries_ms': 10000, 'result_cache_max': -1, 'task_protocol': 2,
-        'task_queue_max_priority': None, 'task_repr_maxlevels': 3, 'worker_eta_task_limit': None,
+        'task_queue_max_priority': None, 'task_redelivery_limit': 20, 'task_repr_maxlevels': 3,
+        'task_worker_lost_limit': 3, 'worker_eta_task_limit': None,
         'worker_max_memory_per_child': None, 'worker_max_tasks_per_child': None, 'worker_prefetch_multiplier': 4,
     },
     'str|int': {

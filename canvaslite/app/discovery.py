@@ -78,15 +78,20 @@ def _import_if_there(name: str) -> ModuleType | None:
 _discovering = threading.local()
 
 
-def autodiscover_tasks(packages: Iterable[str], related_name: str | None = 'tasks') -> list[ModuleType]:
-    """Import the module `related_name` of each of `packages` that has one; the package itself where it is empty. A
-    package's name may also be that of a class in one, as Django's apps are. Raises `ImportError`."""
+def autodiscover_tasks(packages: Iterable[str] | Callable[[], Iterable[str]] | None, related_name: str | None = 'tasks',
+                       **_: Any) -> list[ModuleType]:
+    """Import the module `related_name` of each of `packages` that has one; the package itself where it is empty.
+
+    `packages` may be a function that returns them; a package's name also that of a class in one, as Django's apps are.
+    A receiver of ``import_modules``. Raises `ImportError`.
+    """
     # A module found so may itself call for a discovery while it is imported.
     if getattr(_discovering, 'active', False):
         return []
     _discovering.active = True
     try:
-        found = [_find_related_module(package, related_name) for package in packages]
+        named = packages() if callable(packages) else packages
+        found = [_find_related_module(package, related_name) for package in named or ()]
     finally:
         _discovering.active = False
     return [module for module in found if module is not None]
@@ -103,18 +108,3 @@ def _find_related_module(package: str, related_name: str | None) -> ModuleType |
         if not related_name:
             return module
     return _import_if_there(f'{package}.{related_name}')
-
-
-def discover(packages: Iterable[str] | Callable[[], Iterable[str]] | None, related_name: str | None,
-             **_: Any) -> list[ModuleType]:
-    """As `autodiscover_tasks`, of packages that may be named by a function: a receiver of ``import_modules``."""
-    return autodiscover_tasks((packages() if callable(packages) else packages) or (), related_name)
-
-
-class Loader:
-    """``app.loader``: what a Celery app is seen to be asked for, to import the modules of tasks."""
-
-    def __init__(self, app: Any) -> None:
-        self.import_default_modules = app.import_default_modules
-
-    import_task_module = staticmethod(import_from_cwd)

@@ -15,20 +15,22 @@ from billiard.process import current_process
 from canvaslite import signals
 from canvaslite.current import App, get_current_task
 from canvaslite.utils.log import task_logger
+from canvaslite.utils.redact import redact
 
 _COLOURS = {logging.DEBUG: '34', logging.WARNING: '33', logging.ERROR: '31', logging.CRITICAL: '35'}
 
 
 class ProcessFormatter(logging.Formatter):
-    """Shows the name of the billiard process (``MainProcess``, ``ForkPoolWorker-1``), coloured in a terminal."""
+    """Shows the name of the billiard process (``MainProcess``, ``ForkPoolWorker-1``), coloured in a terminal, and no
+    secrets."""
 
-    def __init__(self, format: str, colorize: bool = False) -> None:
-        super().__init__(format)
+    def __init__(self, format: str, colorize: bool = False, datefmt: str | None = None) -> None:
+        super().__init__(format, datefmt)
         self.colorize = colorize
 
     def format(self, record: logging.LogRecord) -> str:
         record.processName = current_process()._name
-        text = super().format(record)
+        text = redact(super().format(record))
         colour = _COLOURS.get(record.levelno) if self.colorize else None
         return f'\033[1;{colour}m{text}\033[0m' if colour else text
 
@@ -88,8 +90,7 @@ class Logging:
     def setup(self, loglevel: int | str | None = None, logfile: str | IO[str] | None = None,
               redirect_stdouts: bool = False, redirect_level: int | str = 'WARNING', colorize: bool | None = None,
               hostname: str | None = None) -> bool:
-        """Set up logging, and with `redirect_stdouts` turn prints into log lines; whether it was done (once, and by
-        us)."""
+        """Set up logging, and with `redirect_stdouts` turn prints into log lines; whether it was done (once, by us)."""
         if self.already_setup:
             return False
         done = self.setup_logging_subsystem(loglevel, logfile, colorize=colorize)
@@ -112,11 +113,11 @@ class Logging:
         logger = logging.getLogger() if conf.worker_hijack_root_logger else own
         if conf.worker_hijack_root_logger:
             logger.handlers = []
-        _set_up(logger, ProcessFormatter, **named)
+        _set_up(logger, ProcessFormatter, conf.worker_log_datefmt, **named)
         signals.after_setup_logger.send(sender=None, logger=logger, **named)
         named['format'] = conf.worker_task_log_format
         task_logger.propagate = False
-        _set_up(task_logger, TaskFormatter, **named)
+        _set_up(task_logger, TaskFormatter, conf.worker_task_log_datefmt, **named)
         signals.after_setup_task_logger.send(sender=None, logger=task_logger, **named)
         return True
 
@@ -134,12 +135,12 @@ class Logging:
         return bool(wanted)
 
 
-def _set_up(logger: logging.Logger, formatter: type[ProcessFormatter], loglevel: int, logfile: str | IO[str] | None,
-            format: str, colorize: bool) -> None:
+def _set_up(logger: logging.Logger, formatter: type[ProcessFormatter], datefmt: str | None, loglevel: int,
+            logfile: str | IO[str] | None, format: str, colorize: bool) -> None:
     """Give the logger its level, and a handler if it has none."""
     logger.setLevel(loglevel)
     if not logger.handlers:
         handler: logging.Handler = (WatchedFileHandler(logfile, encoding='utf-8') if isinstance(logfile, str)
                                     else logging.StreamHandler(logfile or sys.__stderr__))
-        handler.setFormatter(formatter(format, colorize))
+        handler.setFormatter(formatter(format, colorize, datefmt))
         logger.addHandler(handler)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import update_wrapper
 from itertools import zip_longest
-from types import GenericAlias, MethodType, NoneType, UnionType
+from types import CoroutineType, GenericAlias, MethodType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from canvaslite.exceptions import ImproperlyConfigured
@@ -54,6 +54,12 @@ class Models:
         for name in self.models.keys() & given.arguments.keys():
             given.arguments[name] = self._load(name, given.arguments[name])
         value = self.fun(*given.args, **given.kwargs)
+        return self._finish(value) if isinstance(value, CoroutineType) else self._dump_returned(value)
+
+    async def _finish(self, value: CoroutineType[Any, Any, Any]) -> Any:
+        return self._dump_returned(await value)
+
+    def _dump_returned(self, value: Any) -> Any:
         if isinstance(value, self.base) and isinstance(value, self.returned):
             return value.model_dump(**self.dumping)
         return value

@@ -1,4 +1,4 @@
-"""Tasks that change the canvas they are part of: `Task.replace` and `Task.add_to_chord`."""
+"""Methods of `Task` that change the canvas it is part of."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from canvaslite.canvas.freezing import add_header, with_one_result
 from canvaslite.canvas.members import unroll_groups
 from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.uuid import successor_id
 from canvaslite.wire import WINDOW_HEADER
 
 
-def send_replacement(task: Any, sig: Any) -> Any:
-    """`Task.replace`: give `sig` the id of the current run and all that depends on it, and send it."""
+def replace(task: Any, sig: Any) -> Any:
+    """End this run and run the canvas `sig` in its place: with its id, callbacks and place in chain and chord.
+
+    Raises ``Ignore`` (write ``return self.replace(...)``); when run eagerly it returns the canvas's value.
+    Raises ``ImproperlyConfigured`` for a member of a chord and for an empty chain.
+    """
     request = task.request
     if 'chord' in sig.options:
         raise ImproperlyConfigured('A signature replacing a task must not be part of a chord')
@@ -61,11 +66,17 @@ def inherit_links(sig: Any, request: Any) -> None:
             end.link(callback)
 
 
-def extend_chord(task: Any, sig: Any, lazy: bool) -> Any:
-    """`Task.add_to_chord`."""
+def add_to_chord(task: Any, sig: Any, lazy: bool = False) -> Any:
+    """Add `sig` to the header of the chord that the current run is in. With `lazy` it is returned, not sent.
+
+    Raises `ValueError`: it is in none.
+    """
     request = task.request
     if not request.chord:
         raise ValueError('Current task is not member of any chord')
     sig.set(group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id)
-    task.backend.add_to_chord(request.group, sig.freeze())
+    # A run that is repeated, as its process died, adds the same part.
+    request.added = number = getattr(request, 'added', 0) + 1
+    task_id = sig.id or successor_id(request.id, f'part {request.retries} {number}')
+    task.backend.add_to_chord(request.group, sig.freeze(task_id))
     return sig if lazy else sig.delay()

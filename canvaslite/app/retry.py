@@ -1,4 +1,4 @@
-"""Sending a running task again: `Task.retry`, and ``autoretry_for``, which calls it for the task."""
+"""Sending a running task again: methods of `Task`, and ``autoretry_for``, which calls `retry` for the task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import CoroutineType
 from typing import Any, NoReturn
 
 from canvaslite.context import Context
@@ -16,9 +17,15 @@ from canvaslite.exceptions import Ignore, Reject, Retry
 from canvaslite.wire import WINDOW_HEADER
 
 
-def retry_task(task: Any, args: Any, kwargs: Any, exc: BaseException | None, throw: bool, eta: datetime | None,
-               countdown: float | None, max_retries: int | None, options: dict[str, Any]) -> Retry:
-    """`Task.retry`."""
+def retry(task: Any, args: Any = None, kwargs: Any = None, exc: BaseException | None = None, throw: bool = True,
+          eta: datetime | None = None, countdown: float | None = None, max_retries: int | None = None,
+          **options: Any) -> Any:
+    """Send the task again, for a later run under the same id, and end this one by raising ``Retry``.
+
+    `exc` is what made it necessary, and what is raised when `max_retries` is reached (else
+    ``MaxRetriesExceededError``); `countdown` is in seconds, default `default_retry_delay`; with `throw` false
+    the ``Retry`` is returned. Outside a worker `exc` is raised at once.
+    """
     request = task.request
     if max_retries is not None:
         request._override_max_retries = max_retries  # so that an automatic retry after this one keeps to it
@@ -27,30 +34,30 @@ def retry_task(task: Any, args: Any, kwargs: Any, exc: BaseException | None, thr
     if request._called_by is not None:  # for an item of a job, which begins anew
         options = {'countdown': task.default_retry_delay if countdown is None and not eta else countdown, 'eta': eta}
         limit = math.inf if max_retries is None else max_retries
-        return request._called_by.retry(exc=exc, throw=throw, max_retries=limit, **options)  # type: ignore[no-any-return]
+        return request._called_by.retry(exc=exc, throw=throw, max_retries=limit, **options)
     if request.called_directly:
         raise_with_context(exc or Retry('Task can be retried', None))
     if not eta and countdown is None:
         countdown = task.default_retry_delay
     args, kwargs = merge_arguments(task, request, args, kwargs)
     retries = request.retries + 1
-    sig = sign_again(task, request, args, kwargs, options.pop('queue', None),
-                     {'countdown': countdown, 'eta': eta, 'retries': retries, **options})
+    options = {'countdown': countdown, 'eta': eta, 'retries': retries, **options}
+    sig = signature_from_request(task, request, args, kwargs, **options)
     if max_retries is not None and retries > max_retries:
         if exc:
             raise_with_context(exc)
         raise task.MaxRetriesExceededError(
             f"Can't retry {task.name}[{request.id}] args:{sig.args} kwargs:{sig.kwargs}",
             task_args=sig.args, task_kwargs=sig.kwargs)
-    retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=sig)
+    ending = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=sig)
     if not request.is_eager:  # an eager caller applies the signature itself
         try:
             sig.apply_async(add_to_parent=False)
         except Exception as error:
             raise Reject(error, requeue=False) from error
     if throw:
-        raise retry
-    return retry
+        raise ending
+    return ending
 
 
 def raise_with_context(exc: BaseException) -> NoReturn:
@@ -61,9 +68,11 @@ def raise_with_context(exc: BaseException) -> NoReturn:
     raise exc from current
 
 
-def sign_again(task: Any, request: Context, args: Any, kwargs: Any, queue: str | None,
-               options: Mapping[str, Any]) -> Any:
-    """A signature that runs again what `request` runs, at the place it came from; `args` and `kwargs` if not None."""
+def signature_from_request(task: Any, request: Context | None = None, args: Any = None, kwargs: Any = None,
+                           queue: str | None = None, **options: Any) -> Any:
+    """A signature that runs again what `request` (default: the current one) runs, at the place it came from; with
+    these arguments and options, where they are given."""
+    request = task.request if request is None else request
     ignored = request.__dict__.get('ignore_result')
     merged = {**request.as_execution_options(), 'ignore_result': task.ignore_result if ignored is None else ignored}
     delivery_info = request.delivery_info or {}
@@ -93,14 +102,9 @@ def merge_arguments(task: Any, request: Context, args: Any, kwargs: Any) -> tupl
         return args, kwargs
     if args is None:
         return _with_given(parameters, request.args or (), kwargs)
-    return args, _without_given(parameters, args, request.kwargs or {})
-
-
-def _without_given(parameters: list[inspect.Parameter], args: Any, inherited: Mapping[str, Any]) -> dict[str, Any]:
-    """`inherited` without the parameters that `args` fills."""
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     filled = {p.name for p in positional[:len(args)] if p.kind is p.POSITIONAL_OR_KEYWORD}
-    return {name: value for name, value in inherited.items() if name not in filled}
+    return args, {name: value for name, value in (request.kwargs or {}).items() if name not in filled}
 
 
 def _with_given(parameters: list[inspect.Parameter], inherited: Any,
@@ -136,7 +140,16 @@ class AutoRetry:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self.original(*args, **kwargs)
+            value = self.original(*args, **kwargs)
+            return self._finish(value) if isinstance(value, CoroutineType) else value
+        except self.excepted:
+            raise
+        except self.retried as exc:
+            raise self.task.retry(exc=exc, **self.options()) from exc
+
+    async def _finish(self, value: CoroutineType[Any, Any, Any]) -> Any:
+        try:
+            return await value
         except self.excepted:
             raise
         except self.retried as exc:

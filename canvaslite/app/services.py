@@ -7,19 +7,20 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, tzinfo
 from functools import cached_property, partial
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from canvaslite import current
-from canvaslite.app.discovery import Loader
 from canvaslite.canvas import signature
+from canvaslite.canvas.records import record_links
 from canvaslite.exceptions import AlwaysEagerIgnored, ImproperlyConfigured
 from canvaslite.utils.functional import user_stacklevel
-from canvaslite.utils.imports import instantiate, symbol_by_name
+from canvaslite.utils.imports import import_from_cwd, instantiate, symbol_by_name
 from canvaslite.utils.time import UTC, local_timezone
 from canvaslite.utils.uuid import uuid
 
@@ -56,8 +57,9 @@ class Services:
         self.conf.bind_to(lambda: amqp.flush_routes())
         return amqp
 
-    loader: Any = cached_property(lambda self: Loader(self))
-
+    #: What a Celery app's loader is seen to be asked for: to import the modules of tasks.
+    loader: Any = cached_property(lambda self: SimpleNamespace(
+        import_default_modules=self.import_default_modules, import_task_module=import_from_cwd))
     #: What sends task messages, and what opens connections.
     publisher: Any = cached_property(lambda self: symbol_by_name(self.publisher_cls)(self))
     connections: Any = cached_property(lambda self: symbol_by_name(self.connections_cls)(self))
@@ -74,18 +76,20 @@ class Services:
         return self.connections.open(url or self.conf.broker_write_url, **options)
 
     def connection(self, hostname: Any = None, **options: Any) -> Any:
-        """A connection to the broker, or to the host or URL `hostname`; its `options` are those of `Connections.open`.
-        """
+        """A connection to the broker, or to the host or URL `hostname`; `options` are those of `Connections.open`."""
         return self.connection_for_write(hostname, **options)
 
     def connection_or_acquire(self, connection: Any = None, pool: bool = True, *_: Any,
                               **__: Any) -> AbstractContextManager[Any]:
-        """Within ``with``: `connection`, or where it is None one of the pool."""
-        return self.connections.given_or_pooled(connection, pool)
+        """Within ``with``: `connection`, or where it is None one of the pool, or without `pool` a new one."""
+        if connection is not None:
+            return nullcontext(connection)
+        return self.connections.acquire(self.pool, 'connection') if pool else self.connection_for_write()
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
         """Within ``with``: `producer`, or where it is None one of the pool."""
-        return self.connections.given_or_pooled_producer(producer)
+        return (self.connections.acquire(self.producer_pool, 'producer') if producer is None
+                else nullcontext(producer))
 
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, producer: Any = None, publisher: Any = None,
                   router: Any = None, route_name: str | None = None, result_cls: Any = None,
@@ -105,6 +109,8 @@ class Services:
         producer = producer or publisher
         if not ignored and options.get('reply_to') in (None, self.thread_oid):
             self.backend.on_task_call(producer, task_id)
+        if options.get('link'):
+            record_links(self, name, options)
         self.publisher.publish(name, args, kwargs, options, task=task, producer=producer)
         result = (result_cls or self.AsyncResult)(task_id)
         result.ignored = ignored
@@ -112,6 +118,10 @@ class Services:
         if parent is not None:
             parent.add_trail(result)
         return result
+
+    def setup_security(self, *args: Any, **options: Any) -> None:
+        """Sign what is sent, and accept only what is signed; see `canvaslite.security.setup_security`."""
+        symbol_by_name('canvaslite.security:setup_security')(*args, **options, app=self)
 
     # -- results ------------------------------------------------------------------------------------------
 
@@ -149,8 +159,7 @@ class Services:
 
     def subclass_with_self(self, Class: Any, name: str | None = None, attribute: str = 'app',
                            reverse: str | None = None, keep_reduce: bool = False, **attributes: Any) -> Any:
-        """A subclass of `Class` (or the class of that name) with this app as `attribute`; pickled as found in the app.
-        """
+        """A subclass of `Class` (or the class of that name) with this app as `attribute`, pickled as found in it."""
         Class = symbol_by_name(Class)
         made = {attribute: self, '__module__': Class.__module__, '__doc__': Class.__doc__, **attributes}
         if not keep_reduce:
@@ -186,8 +195,7 @@ class Services:
 
     @cached_property
     def timezone(self) -> tzinfo:
-        """The ``timezone`` setting, else UTC, else (``enable_utc`` off) the local one. Raises `ImproperlyConfigured`.
-        """
+        """The setting ``timezone``, else UTC, with ``enable_utc`` off the local one. Raises `ImproperlyConfigured`."""
         name = self.conf.timezone or (UTC if self.conf.enable_utc else local_timezone())
         try:
             return ZoneInfo(name) if isinstance(name, str) else name
@@ -242,9 +250,4 @@ def restore_in_app(path: str, args: Mapping[str, Any]) -> Any:
     return attrgetter(path)(current.get_current_app())(*args)
 
 
-def _tell_apps_of_fork() -> None:
-    for app in current.active_apps():
-        app._after_fork()
-
-
-os.register_at_fork(after_in_child=_tell_apps_of_fork)
+os.register_at_fork(after_in_child=lambda: [app._after_fork() for app in current.active_apps()])

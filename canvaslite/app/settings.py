@@ -15,8 +15,7 @@ from pprint import pformat
 from typing import Any
 
 from canvaslite.app.defaults import SETTINGS
-from canvaslite.app.names import nearest_name, setting_name, warn_of_unknown
-from canvaslite.app.sources import prefix_of
+from canvaslite.app.sources import nearest_name, prefix_of, setting_name, warn_of_unknown
 from canvaslite.utils.redact import censor
 
 Layer = dict[str, Any]
@@ -32,28 +31,17 @@ class Settings(MutableMapping[str, Any]):
     __slots__ = ('__dict__', '__weakref__', '_added', '_after', '_changes', '_defaults', '_load', '_loading', '_lock',
                  '_observers', '_prefix', '_source')
 
-    _added: list[Layer]
-    _changes: Layer
-    #: This app's own copies of the defaults, as ``conf.beat_schedule[...] = ...`` changes them in place.
-    _defaults: Layer
-    _load: Callable[[], Mapping[str, Any]]
-    _after: Callable[[], None] | None
-    _observers: list[Callable[[], None]]
-    _loading: bool
-    _lock: threading.RLock
-    _prefix: str
-    #: What the configuration source says; None until it was read.
-    _source: Layer | None
-
     def __init__(self, load: Callable[[], Mapping[str, Any]] = dict, after: Callable[[], None] | None = None,
                  namespace: str | None = None, changes: Mapping[str, Any] | None = None) -> None:
-        own = {name: copy.copy(setting.default) for name, setting in SETTINGS.items()}
-        attributes: Layer = {
-            '_load': load, '_after': after, '_observers': [], '_loading': False, '_lock': threading.RLock(),
-            '_added': [], '_changes': {}, '_defaults': own, '_source': None, '_prefix': prefix_of(namespace),
-        }
-        for name, value in attributes.items():
-            object.__setattr__(self, name, value)
+        self._load, self._after, self._prefix = load, after, prefix_of(namespace)
+        self._lock, self._loading = threading.RLock(), False
+        self._observers: list[Callable[[], None]] = []
+        #: What the configuration source says; None until it was read.
+        self._source: Layer | None = None
+        #: This app's own copies of the defaults, as ``conf.beat_schedule[...] = ...`` changes them in place.
+        self._defaults = {name: copy.copy(setting.default) for name, setting in SETTINGS.items()}
+        self._added: list[Layer] = []
+        self._changes: Layer = {}
         self.update(changes or {})
 
     # -- reading ------------------------------------------------------------------------------------------
@@ -92,7 +80,10 @@ class Settings(MutableMapping[str, Any]):
     # -- writing ------------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
+        if name.startswith('_'):
+            super().__setattr__(name, value)
+        else:
+            self[name] = value
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
@@ -153,13 +144,13 @@ class Settings(MutableMapping[str, Any]):
 
     def forget_source(self, changes: Mapping[str, Any]) -> None:
         """Read the source again when the next setting is read; `changes` replace what the program set."""
-        object.__setattr__(self, '_source', None)
+        self._source = None
         self._changes.clear()
         self.update(changes)
 
     def set_namespace(self, namespace: str | None) -> None:
         """Accept settings as ``NAMESPACE_NAME`` as well."""
-        object.__setattr__(self, '_prefix', prefix_of(namespace))
+        self._prefix = prefix_of(namespace)
 
     def _read(self) -> Layer | None:
         """Load if needed. What is known so far, where loading itself asks for a setting; else None."""
@@ -170,20 +161,16 @@ class Settings(MutableMapping[str, Any]):
                 return {**self._defaults, **self._changes}
             if self._source is not None:
                 return None
-            self._load_source()
+            self._loading = True
+            try:
+                self._source = self._checked(self._load(), warn=False)  # the source's reader knows what to warn of
+            finally:
+                self._loading = False
+            self._merge()
         # Without the lock: what is done now may wait for a thread that wants a setting.
         if self._after is not None:
             self._after()
         return None
-
-    def _load_source(self) -> None:
-        object.__setattr__(self, '_loading', True)
-        try:
-            # The source's reader knows what to warn of.
-            object.__setattr__(self, '_source', self._checked(self._load(), warn=False))
-        finally:
-            object.__setattr__(self, '_loading', False)
-        self._merge()
 
     def _merge(self) -> None:
         if self._source is None:
@@ -235,9 +222,8 @@ class Settings(MutableMapping[str, Any]):
         """Settings of the same values that can be changed apart."""
         self._read()
         made = Settings(changes=self._changes)
-        object.__setattr__(made, '_added', [dict(layer) for layer in self._added])
-        object.__setattr__(made, '_source', dict(self._source or {}))
-        object.__setattr__(made, '_prefix', self._prefix)
+        made._added = [dict(layer) for layer in self._added]
+        made._source, made._prefix = dict(self._source or {}), self._prefix
         made._merge()
         return made
 

@@ -8,19 +8,25 @@ import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
-from canvaslite.app.replace import extend_chord, send_replacement
-from canvaslite.app.retry import retry_task, sign_again
+from canvaslite.app.replace import add_to_chord, replace
+from canvaslite.app.retry import retry, signature_from_request
 from canvaslite.app.services import Services
 from canvaslite.canvas import chunks, signature, xmap, xstarmap
+from canvaslite.canvas.records import record_links
 from canvaslite.context import Context, RunStack
 from canvaslite.current import get_current_app, get_current_worker_task, task_stack
 from canvaslite.exceptions import CDeprecationWarning, MaxRetriesExceededError, OperationalError, Replaced
 from canvaslite.result import allow_join_result
 from canvaslite.utils.functional import maybe_list, user_stacklevel
 from canvaslite.utils.imports import FoundByName, instantiate
+from canvaslite.utils.typevars import C, P, R
 from canvaslite.utils.uuid import uuid
+
+if TYPE_CHECKING:
+    from canvaslite.result.async_result import AsyncResult as _AsyncResult
+    from canvaslite.result.async_result import EagerResult
 
 __all__ = ('Context', 'Task')
 
@@ -51,7 +57,7 @@ class _ClassApp:
         type(task).bind(app)
 
 
-class Task:
+class Task(Generic[P, R, C]):
     """A function that workers run, and the ways to ask for it.
 
     Class attributes are the task's options; those that are None take the value of the setting in `from_config`
@@ -219,7 +225,7 @@ class Task:
 
     # -- running ------------------------------------------------------------------------------------------------
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """Run the task here and now, as a plain function."""
         request = self.request_stack.top
         if request is not None and request._protected:
@@ -256,13 +262,13 @@ class Task:
 
     # -- asking for a run ----------------------------------------------------------------------------------------
 
-    def delay(self, *args: Any, **kwargs: Any) -> Any:
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> _AsyncResult[R]:
         """Send the task with these arguments; `apply_async` without options."""
         return self.apply_async(args, kwargs)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, producer: Any = None,
                     link: Any = None, link_error: Any = None, shadow: str | None = None, add_to_parent: bool = True,
-                    **options: Any) -> Any:
+                    **options: Any) -> _AsyncResult[R]:
         """Send the task, and return the `AsyncResult` of it.
 
         `options` are the execution options: countdown (seconds) or eta (datetime), expires (seconds or datetime),
@@ -295,6 +301,8 @@ class Task:
             options['link_error'] = link_error
         if shadow:
             options['shadow'] = shadow
+        if options.get('link'):
+            record_links(app, self.name, options)
         return self._publish(app, args, kwargs, task_id, options, producer, add_to_parent)
 
     def _publish(self, app: Any, args: Any, kwargs: Any, task_id: str, options: dict[str, Any], producer: Any,
@@ -321,7 +329,7 @@ class Task:
             self._exec_options = {name: value for name, value in values.items() if value is not None}
         return self._exec_options
 
-    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> EagerResult[R]:
         """Run the task here, as a worker would, and return the `EagerResult` of it.
 
         `options` are those of `apply_async`, and `throw`: raise the task's errors (default: ``task_eager_propagates``).
@@ -332,7 +340,7 @@ class Task:
         """The name to show in logs and monitors in place of the task's own; None for its own. To be overridden."""
         return None
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> _AsyncResult[R]:
         """The result of the run `task_id`."""
         return self._get_app().AsyncResult(task_id, backend=self.backend, task_name=self.name, **kwargs)
 
@@ -365,33 +373,10 @@ class Task:
         """One task that calls this one for each argument tuple of `it`."""
         return xstarmap(self.s(), it, app=self.app)
 
-    def signature_from_request(self, request: Context | None = None, args: Any = None, kwargs: Any = None,
-                               queue: str | None = None, **extra_options: Any) -> Any:
-        """A signature that runs again what `request` (default: the current one) runs."""
-        return sign_again(self, self.request if request is None else request, args, kwargs, queue, extra_options)
-
-    subtask_from_request = signature_from_request
-
     # -- what a task may do while it runs ------------------------------------------------------------------------
 
-    def retry(self, args: Any = None, kwargs: Any = None, exc: BaseException | None = None, throw: bool = True,
-              eta: datetime | None = None, countdown: float | None = None, max_retries: int | None = None,
-              **options: Any) -> Any:
-        """Send the task again, for a later run under the same id, and end this one by raising ``Retry``.
-
-        `exc` is what made it necessary, and what is raised when `max_retries` is reached (else
-        ``MaxRetriesExceededError``); `countdown` is in seconds, default `default_retry_delay`; with `throw` false
-        the ``Retry`` is returned. Outside a worker `exc` is raised at once.
-        """
-        return retry_task(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
-
-    def replace(self, sig: Any) -> Any:
-        """End this run and run the canvas `sig` in its place: with its id, callbacks and place in chain and chord.
-
-        Raises ``Ignore`` (write ``return self.replace(...)``); when run eagerly it returns the canvas's value.
-        Raises ``ImproperlyConfigured`` for a member of a chord and for an empty chain.
-        """
-        return send_replacement(self, sig)
+    retry, replace, add_to_chord = retry, replace, add_to_chord
+    signature_from_request = subtask_from_request = signature_from_request
 
     def on_replace(self, sig: Any) -> Any:
         """Called to send the replacement; an override must return ``super().on_replace(sig)``."""
@@ -400,10 +385,6 @@ class Task:
                 return sig.apply().get()
         sig.delay()
         raise Replaced('Replaced by new task')
-
-    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
-        """Add `sig` to the header of the chord that the current run is in. With `lazy` it is returned, not sent."""
-        return extend_chord(self, sig, lazy)
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None,
                      **kwargs: Any) -> None:
@@ -452,9 +433,7 @@ class Task:
         module = type(self).__module__
         return restore_task, (self.name, module if module in sys.modules else None), None
 
-    @property
-    def __name__(self) -> str:
-        return str(type(self).__name__)
+    __name__: Any = property(lambda self: type(self).__name__)
 
     def __repr__(self) -> str:
         app = self._app

@@ -23,7 +23,8 @@ MEMCACHED = ('memcached', 'memcache', 'pylibmc')
 #: Scheme of a ``result_backend`` URL (or its whole value, where there is no ``://``): the class of the store.
 BACKEND_ALIASES = {
     **dict.fromkeys(('redis', 'rediss', 'socket'), 'canvaslite.backends.redis:RedisBackend'),
-    'sentinel': 'canvaslite.backends.redis:SentinelBackend', 'rpc': 'canvaslite.backends.rpc:RPCBackend',
+    'sentinel': 'canvaslite.backends.redis:SentinelBackend',
+    'rediscluster': 'canvaslite.backends.redis:ClusterBackend', 'rpc': 'canvaslite.backends.rpc:RPCBackend',
     **dict.fromkeys(('db', 'database'), 'canvaslite.backends.database:DatabaseBackend'),
     **dict.fromkeys(('cache', 'memory'), 'canvaslite.backends.cache:CacheBackend'),
     **dict.fromkeys(MEMCACHED, 'canvaslite.backends.memcached:MemcachedBackend'),

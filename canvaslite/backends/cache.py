@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 from kombu.utils.encoding import ensure_bytes
 
 from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend, BaseResultConsumer
+from canvaslite.backends.canvases import CanvasStore, Found
 from canvaslite.backends.chords import Outbox, Part
 from canvaslite.backends.codec import Meta
 from canvaslite.backends.recordjoin import OVER, ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.result.nodes import CanvasRecord
 
 T = TypeVar('T')
 
@@ -34,6 +36,7 @@ class Memory:
     def __init__(self) -> None:
         self.values: dict[bytes, tuple[Any, float | None]] = {}
         self.chords: dict[str, MemoryRecord] = {}
+        self.canvases: dict[str, MemoryRun] = {}
         self.begin()
         self.forked = False
 
@@ -73,6 +76,8 @@ class Memory:
             now, today = time.monotonic(), time.time()
             for key in [key for key, (_, until) in self.values.items() if until is not None and until < now]:
                 del self.values[key]
+            for task_id in [task_id for task_id, run in self.canvases.items() if run.until < now]:
+                del self.canvases[task_id]
             for group_id, record in list(self.chords.items()):
                 if record.head is not None and record.head.state == OVER and record.head.due < today:
                     del self.chords[group_id]
@@ -143,6 +148,38 @@ class MemoryJoin(RecordJoin):
         return [group_id for _, group_id in sorted(found)[:limit]]
 
 
+class MemoryRun:
+    """The records of one run."""
+
+    def __init__(self, id: str) -> None:
+        self.id, self.records, self.until = id, list[bytes](), float('inf')
+
+
+class MemoryCanvases(CanvasStore):
+    """Records of canvases in memory, for `expires` seconds."""
+
+    def __init__(self, expires: float | None) -> None:
+        self._expires = expires or float('inf')
+
+    def keep(self, record: CanvasRecord) -> None:
+        with memory.changed:
+            known = (memory.canvases[task_id] for task_id in record.within if task_id in memory.canvases)
+            run = next(known, None) or MemoryRun(record.run)
+            run.records.append(record.data)
+            run.until = time.monotonic() + self._expires
+            memory.canvases.update(dict.fromkeys((*record.ids, *record.within), run))
+
+    def find(self, task_id: str) -> Found | None:
+        with memory.changed:
+            run = memory.canvases.get(task_id)
+            return None if run is None or run.until < time.monotonic() else (run.id, list(run.records))
+
+    def drop(self, run: str, ids: Sequence[str]) -> None:
+        with memory.changed:
+            for task_id in (run, *ids):
+                memory.canvases.pop(task_id, None)
+
+
 class MemoryConsumer(BaseResultConsumer):
     """Waiting for what other threads store."""
 
@@ -203,6 +240,7 @@ class CacheBackend(AsyncBackendMixin, BaseKeyValueStoreBackend):
             raise ImproperlyConfigured(f'result_backend: no cache is called {name!r}; '
                                        'use cache+memory:// or cache+memcached://host:port')
         self.join = MemoryJoin(self.chord_expires, self.app.conf)
+        self.canvases = MemoryCanvases(self.expires)
         self.result_consumer = MemoryConsumer(self)
 
     def get(self, key: Any) -> Any:

@@ -26,14 +26,16 @@ from kombu.serialization import dumps, loads, prepare_accept_content
 from kombu.utils.encoding import ensure_bytes
 
 from canvaslite import states, wire
+from canvaslite.backends.heads import ChordHead, Opening, Outbox, Slot
+from canvaslite.canvas.records import part_of_a_canvas
 from canvaslite.context import Context
 from canvaslite.exceptions import ChordError, TaskRevokedError
 from canvaslite.result import GroupResult, allow_join_result, result_from_tuple
-from canvaslite.result.async_result import tasks_of
+from canvaslite.result.stored import tasks_of
 from canvaslite.utils.undecoded import decode_json, encode_json
 
-__all__ = ('ChordJoin', 'Claim', 'Opening', 'Outbox', 'Part', 'Report', 'act_on_report', 'open_chord', 'part_of',
-           'return_part', 'send_unlock_task')
+__all__ = ('ChordJoin', 'Claim', 'Opening', 'Outbox', 'Part', 'Report', 'Slot', 'act_on_report', 'open_chord',
+           'part_of', 'return_part', 'send_unlock_task')
 
 logger = logging.getLogger('celery.backends.chords')
 
@@ -51,48 +53,15 @@ RECORDED = 'recorded'
 CLAIMED = 'claimed'
 BUSY = 'busy'
 DONE = 'done'
-UNKNOWN_CHORD = 'unknown'
+UNKNOWN_CHORD, GONE = 'unknown', 'gone'
 
 #: In place of a copy's number: one has run to its end.
 ENDED = 'ended'
+#: Seconds for which a copy of a chord's body holds the others back, unless a result says that it has ended.
+RUN_KEPT = 3600.0
 
 #: Why a chord that is not complete is claimed, beside what `sweeping.end_chord` is told.
 OVERDUE = 'overdue'
-
-#: A task's id and its place in the header, None if it has none.
-Slot = tuple[str, 'int | None']
-
-
-class Opening(NamedTuple):
-    """A chord that begins. Times are in seconds since 1970."""
-
-    group_id: str
-    #: Number of parts, None if it is not known yet.
-    size: int | None
-    #: The body's signature, and what `pack_callback` made of it.
-    callback: Mapping[str, Any]
-    packed: bytes
-    #: The tasks that end the header, as far as they are known.
-    slots: Sequence[Slot]
-    #: When it fails if it is not complete.
-    deadline: float | None
-    #: The header's `GroupResult` as a tuple, where the join keeps it (`ChordJoin.keeps_shape`).
-    shape: Any = None
-    #: It may have begun already, and must then go on as it is.
-    again: bool = False
-    #: Whose workers look after it: see `home_of`.
-    home: str = ''
-
-
-class Outbox(NamedTuple):
-    """What a chord needs to be ended by a process that has no message of it."""
-
-    #: The packed body, and the slots of the header.
-    callback: bytes
-    slots: Sequence[Slot]
-    #: When the chord began.
-    opened: float = 0.0
-
 
 class Part(NamedTuple):
     """The outcome of one header task, as it is counted."""
@@ -128,8 +97,8 @@ UNKNOWN: Any = object()
 class Report(NamedTuple):
     """What became of a part, or of a look at a chord."""
 
-    #: RECORDED (more are missing), CLAIMED (send the body), BUSY (somebody else is sending it), DONE (it is out), or
-    #: UNKNOWN_CHORD (nothing was recorded: `ChordJoin.adopt` it).
+    #: RECORDED (more are missing), CLAIMED (send the body), BUSY (somebody else is sending it), DONE (it is out),
+    #: UNKNOWN_CHORD (nothing was recorded: `ChordJoin.adopt` it), or GONE (somebody else has removed its parts).
     status: str
     claim: Claim | None = None
     #: The parts (their `task_id`, `state`, `result`) in order, if the store could hand them over with the claim.
@@ -143,8 +112,10 @@ class ChordJoin(ABC):
 
     #: Whether a chord may begin before its size and shape are known.
     begins_unsized = True
-    #: Whether the join itself keeps the header's shape, not ``Backend.save_group``.
-    keeps_shape = False
+    #: Whether `due` and `head` tell of chords that are not due.
+    can_be_examined = True
+    #: Whether the join itself keeps the header's shape, not ``Backend.save_group``; and what `take_run` says.
+    keeps_shape, keeps_runs = False, True
 
     @abstractmethod
     def open(self, chord: Opening) -> None:
@@ -155,8 +126,8 @@ class ChordJoin(ABC):
         """The chord has `size` parts, which are to come from `slots`."""
 
     @abstractmethod
-    def extend(self, group_id: str, count: int = 1) -> None:
-        """The chord has `count` parts more than `size` says."""
+    def extend(self, group_id: str, task_id: str | None = None) -> None:
+        """The chord has a part more than `size` says. Said twice of the same task it is the same part."""
 
     @abstractmethod
     def part(self, part: Part) -> Report:
@@ -177,6 +148,14 @@ class ChordJoin(ABC):
     def sending(self, claim: Claim, app: Any) -> AbstractContextManager[Any]:
         """Within ``with`` the body is sent, by the producer that it gives; after that it is known to have arrived."""
         return nullcontext() if app.conf.task_always_eager else app.publisher.arriving()
+
+    def failing(self, claim: Claim, app: Any) -> AbstractContextManager[Any]:
+        """Within ``with`` the chord fails: what is called then is sent, and results are kept."""
+        return nullcontext()
+
+    def name_copy(self, claim: Claim, body: Any) -> Any:
+        """What tells the copy of the body that is sent now from others."""
+        return claim.attempt
 
     @abstractmethod
     def release(self, claim: Claim) -> None:
@@ -199,6 +178,10 @@ class ChordJoin(ABC):
     def outbox(self, group_id: str) -> Outbox | None:
         """What was kept of the chord when it began; None if nothing was."""
 
+    def head(self, group_id: str) -> ChordHead | None:
+        """What is known of the chord; None if it is not known, or the store cannot tell."""
+        return None
+
     @abstractmethod
     def missing(self, group_id: str, slots: Sequence[Slot]) -> Sequence[Slot]:
         """Those of the slots that have no part."""
@@ -214,6 +197,11 @@ class ChordJoin(ABC):
         its end leaves to the others, if no result tells them.
         """
         return attempt
+
+    def end_run(self, task_id: str, attempt: str, told: bool) -> None:
+        """The copy `attempt` of a body has run to its end; it was `told` if a result says so."""
+        if not told:
+            self.take_run(task_id, ENDED, RUN_KEPT)
 
 
 def pause_before_look(missing: int) -> float:
@@ -363,22 +351,23 @@ def _send_or_fail(backend: Any, join: ChordJoin, claim: Claim, report: Report, b
         return
     if error is None:
         try:
-            with backend.app.publisher.marked(_marks(claim)), join.sending(claim, backend.app) as producer:
+            with (part_of_a_canvas(), backend.app.publisher.marked(_marks(claim, join.name_copy(claim, body))),
+                  join.sending(claim, backend.app) as producer):
                 body.apply_async((values,), **({} if producer is None else {'producer': producer}))
         except Exception as exc:
             error = _unless_outage(backend, claim, 'Callback error', exc)
     if isinstance(error, TaskRevokedError):
         backend._fail_chain([body], error, state=states.REVOKED)
     elif error is not None:
-        with backend.app.publisher.marked(_marks(claim)):
+        with backend.app.publisher.marked(_marks(claim, claim.attempt)), join.failing(claim, backend.app):
             backend.chord_error_from_stack(body, error)
     if not join.finish(claim, error is not None):
         logger.warning('Chord %r: the claim was lost while the body was sent', claim.group_id)
 
 
-def _marks(claim: Claim) -> dict[str, Any]:
+def _marks(claim: Claim, copy: Any) -> dict[str, Any]:
     """Headers by which the copies of a body are told apart, so that one of them runs."""
-    marks: dict[str, Any] = {wire.ATTEMPT_HEADER: claim.attempt}
+    marks: dict[str, Any] = {wire.ATTEMPT_HEADER: copy}
     return marks if claim.attempt == 1 else {**marks, wire.AGAIN_HEADER: True}
 
 

@@ -15,7 +15,7 @@ from json import JSONDecoder
 from operator import attrgetter
 from typing import Any
 
-from kombu.compression import compress, decompress
+from kombu.compression import compress
 from kombu.compression import encoders as compression_encoders
 from kombu.compression import get_encoder as get_compression_encoder
 from kombu.exceptions import DecodeError, EncodeError
@@ -26,6 +26,7 @@ from kombu.utils.encoding import safe_repr
 from canvaslite import exceptions, states, wire
 from canvaslite.exceptions import ImproperlyConfigured, SecurityError
 from canvaslite.result import ResultBase
+from canvaslite.utils.inflate import Limits, decompress
 
 Meta = dict[str, Any]
 
@@ -121,8 +122,15 @@ class ResultCodec:
                 return _decode_json(payload.decode)
             if payload.__class__ is str and payload:
                 return _decode_json(payload.__str__)
-        return loads(_decompress_payload(payload), content_type=self.content_type,
+        return loads(self._decompress(payload), content_type=self.content_type,
                      content_encoding=self.content_encoding, accept=self.accept)
+
+    def _decompress(self, payload: Any) -> Any:
+        payload = payload.tobytes() if isinstance(payload, memoryview) else payload
+        if not isinstance(payload, (bytes, bytearray)) or not payload.startswith(COMPRESSED_PAYLOAD_MAGIC):
+            return payload
+        content_type, _, body = bytes(payload[len(COMPRESSED_PAYLOAD_MAGIC):]).partition(b'\x00')
+        return decompress(body, content_type.decode(), Limits.of(self.app.conf))
 
     def decode_result(self, payload: Any) -> Meta:
         """The meta that `payload` holds, with its exception rebuilt."""
@@ -167,8 +175,9 @@ class ResultCodec:
         return True
 
     def exception_to_python(self, exc: Any) -> BaseException | None:
-        """The exception that stored data describes; a class that is not loaded here is made up under its name. Raises
-        `SecurityError` for what is no exception class, `ValueError` and `TypeError` for what describes nothing."""
+        """The exception that stored data describes. One that is not loaded here, or would end a process, is made up by
+        its name. Raises `SecurityError` for what is no exception class, `ValueError` and `TypeError` for what describes
+        nothing."""
         if not exc:
             return None
         if isinstance(exc, UnpickleableExceptionWrapper):
@@ -186,7 +195,9 @@ class ResultCodec:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             # Never call it: whoever can write to the store could have any function run here.
             named = '.'.join(filter(None, (described.get('exc_module'), described['exc_type'])))
-            raise SecurityError(f'Expected an exception class, got {named} with payload {message}')
+            raise SecurityError(f'Expected an exception class, got {named}')
+        if not issubclass(kind, Exception):
+            kind = create_exception_cls(kind.__name__, kind.__module__)
         try:
             return kind(*message) if isinstance(message, (tuple, list)) else kind(message)
         except Exception:  # a class whose constructor wants something else
@@ -256,11 +267,3 @@ def _survives_pickle(value: Any) -> bool:
     except Exception:  # anything may be raised by the reduction code of a user's class
         return False
     return True
-
-
-def _decompress_payload(payload: Any) -> Any:
-    payload = payload.tobytes() if isinstance(payload, memoryview) else payload
-    if not isinstance(payload, (bytes, bytearray)) or not payload.startswith(COMPRESSED_PAYLOAD_MAGIC):
-        return payload
-    content_type, _, body = bytes(payload[len(COMPRESSED_PAYLOAD_MAGIC):]).partition(b'\x00')
-    return decompress(body, content_type.decode())

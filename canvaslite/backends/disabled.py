@@ -16,6 +16,7 @@ class DisabledBackend(BaseBackend):
     """Stores nothing. What would need a stored result raises `NotImplementedError`, as Celery's does."""
 
     thread_safe = True
+    keeps_results = False
 
     def store_result(self, *args: Any, **kwargs: Any) -> None:
         """Keep nothing."""

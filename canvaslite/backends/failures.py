@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 from kombu.exceptions import OperationalError
 from kombu.utils.uuid import uuid
@@ -22,6 +21,8 @@ from kombu.utils.uuid import uuid
 from canvaslite import states, wire
 from canvaslite.context import Context
 from canvaslite.exceptions import NotRegistered
+from canvaslite.utils.functional import await_here
+from canvaslite.utils.uuid import successor_id
 
 __all__ = ('FailurePropagation', 'request_of')
 
@@ -60,7 +61,7 @@ class FailurePropagation:
             request.children.append(self.app.GroupResult(uuid(), sent))
         for errback in to_call:
             try:
-                errback(request, exc, traceback)
+                await_here(errback(request, exc, traceback))
             except Exception:
                 logger.exception('Errback %r raised an exception', errback.task)
 
@@ -71,6 +72,9 @@ class FailurePropagation:
                    'root_id': request.root_id or request.id}
         if eager:
             return errback.apply((request.id,), **options)
+        producer = self.app.publisher.errback_producer
+        if producer is not None:
+            options['producer'] = producer
         return errback.apply_async((request.id,), add_to_parent=False, **options)
 
     def _fail_chain(self, chain: Iterable[Any] | None, exc: BaseException, traceback: str | None = None,
@@ -137,11 +141,6 @@ class FailurePropagation:
         """Keep the failure of a task that never ran, by `exc` or the exception being handled."""
         error = exc if exc is not None else sys.exc_info()[1] or Exception('failed')
         self.keep_outcome(task_id, error, states.FAILURE, format_traceback(error), request, True)
-
-
-def successor_id(task_id: Any, place: str) -> str:
-    """The id of a task that follows from another one and has none of its own: the same whenever it is asked for."""
-    return str(uuid5(NAMESPACE_OID, f'{task_id} {place}'))
 
 
 def request_of(sig: Mapping[str, Any]) -> Context:

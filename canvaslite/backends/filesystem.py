@@ -6,12 +6,14 @@ their own beside the results, under a lock on a file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 from zlib import crc32
@@ -21,9 +23,11 @@ from kombu.utils.uuid import uuid
 
 from canvaslite import wire
 from canvaslite.backends.base import KeyValueStoreBackend
+from canvaslite.backends.canvases import CanvasStore, Found, Spans
 from canvaslite.backends.chords import Opening, Outbox, Part
 from canvaslite.backends.recordjoin import OVER, RUN_PREFIX, ChordHead, ChordRecord, RecordJoin
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.result.nodes import CanvasRecord
 
 T = TypeVar('T')
 
@@ -31,6 +35,8 @@ T = TypeVar('T')
 LOCKS = 16
 #: Begins the name of a file that is being written; and how old it is when nobody writes it any more, in seconds.
 UNFINISHED_PREFIX, UNFINISHED_KEPT = '.writing-', 3600.0
+#: Errors of a disk that is full, or of a server of files that is away: what failed may work later.
+AWAY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})
 
 
 class FilesystemBackend(KeyValueStoreBackend):
@@ -43,6 +49,7 @@ class FilesystemBackend(KeyValueStoreBackend):
     longest_pause = 0.2
 
     join: FolderJoin
+    canvases: FolderCanvases
 
     def __init__(self, url: str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, url=url, **kwargs)
@@ -57,6 +64,7 @@ class FilesystemBackend(KeyValueStoreBackend):
             raise ImproperlyConfigured(f'result_backend: cannot write to the folder {self.path} ({exc.strerror}); '
                                        'make it, or correct its permissions or the URL') from exc
         self.join = FolderJoin(self, self.chord_expires)
+        self.canvases = FolderCanvases(self)
 
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), 'url': self.url, 'expires': self.expires})
@@ -92,8 +100,13 @@ class FilesystemBackend(KeyValueStoreBackend):
         with suppress(FileNotFoundError):
             os.unlink(self._filename(key))
 
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Whether there may be space again later."""
+        return isinstance(exc, OSError) and exc.errno in AWAY
+
     def cleanup(self) -> None:
         """Remove the files that have expired, the chords that ended, and what was never finished."""
+        self.canvases.cleanup()
         results = (bytes_to_str(self.task_keyprefix), bytes_to_str(self.group_keyprefix))
         now = time.time()
         for name in os.listdir(self.path):
@@ -204,6 +217,62 @@ class FolderJoin(RecordJoin):
             return do(record, *args)
 
 
+class FolderCanvases(CanvasStore):
+    """Records of canvases: for each span of time a file, in which a line is the id of a run and a record of it."""
+
+    def __init__(self, backend: FilesystemBackend) -> None:
+        self._backend, self._spans = backend, Spans(backend.expires)
+
+    def keep(self, record: CanvasRecord) -> None:
+        with self._alone():
+            known = (self._run_of(self._read(), task_id) for task_id in record.within)
+            run = (next(filter(None, known), None) or record.run.encode())
+            with open(self._path(self._spans.now()), 'ab', buffering=0) as file:
+                begin, line = file.tell(), run + b'\t' + record.data + b'\n'
+                if file.write(line) < len(line):  # what is half there would spoil the line after it
+                    file.truncate(begin)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def find(self, task_id: str) -> Found | None:
+        lines = self._read()
+        run = self._run_of(lines, task_id)
+        return None if run is None else (run.decode(), [
+            line.partition(b'\t')[2] for _, those in reversed(lines) for line in those if line.startswith(run + b'\t')])
+
+    def drop(self, run: str, ids: Sequence[str]) -> None:
+        with self._alone():
+            for name, lines in self._read():
+                left = [line + b'\n' for line in lines if not line.startswith(run.encode() + b'\t')]
+                if len(left) < len(lines):
+                    self._backend.set(name, b''.join(left))
+
+    def cleanup(self) -> None:
+        """Remove the files of the spans that have expired."""
+        known = {self._name(span) for span in self._spans.known()}
+        for name in os.listdir(self._backend.path):
+            if name.startswith(wire.CANVAS_PREFIX) and name not in known:
+                self._backend.delete(name)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return _locked(os.open(self._backend._filename('.lock-canvases'), os.O_RDWR | os.O_CREAT, 0o666))
+
+    def _name(self, span: int) -> str:
+        return f'{wire.CANVAS_PREFIX}{span}'
+
+    def _path(self, span: int) -> str:
+        return self._backend._filename(self._name(span))
+
+    def _read(self) -> list[tuple[str, list[bytes]]]:
+        """The lines of each file, of the newest first."""
+        found = ((name, self._backend.get(name)) for name in map(self._name, self._spans.known()))
+        return [(name, data.splitlines()) for name, data in found if data]
+
+    @staticmethod
+    def _run_of(lines: list[tuple[str, list[bytes]]], task_id: str) -> bytes | None:
+        named = json.dumps(task_id).encode()
+        return next((line.partition(b'\t')[0] for _, those in lines for line in reversed(those) if named in line), None)
+
+
 @contextmanager
 def _locked(file: int) -> Iterator[None]:
     """Alone with the open file, which is closed in the end."""
@@ -216,5 +285,9 @@ def _locked(file: int) -> Iterator[None]:
 
 def _remove_expired(record: FolderRecord, now: float) -> None:
     head = record.read()
-    if head is not None and head.state == OVER and head.due < now:
+    if head is None:  # whoever was to begin it died
+        over = os.stat(record.path).st_mtime < now - UNFINISHED_KEPT
+    else:
+        over = head.state == OVER and head.due < now
+    if over:
         record.remove()

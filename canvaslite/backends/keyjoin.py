@@ -188,11 +188,14 @@ class KeyRecord(ChordRecord):
 
     def _remove_parts(self, slots: Sequence[Slot] = ()) -> None:
         keys = self.keys
-        parts = [keys.part(slot) for slot in {*map(_name, slots), *self._noted()}]
-        self._store.delete_many([keys.missing, keys.outbox, *keys.lists, *parts])
+        # The counter first: who counts after that sees that the chord is over, who did before has noted its part.
+        self._store.delete_many([keys.missing])
+        known = (*slots, *getattr(self.outbox(), 'slots', ()))
+        self._store.delete_many([keys.part(slot) for slot in {*map(_name, known), *self._noted()}])
+        self._store.delete_many([keys.outbox, *keys.lists])  # what says which parts there are, last
 
     def remove(self) -> None:
-        self._remove_parts(getattr(self.outbox(), 'slots', ()))
+        self._remove_parts()
         self._store.delete_many([self.keys.head])
         self._is_read, self._head = False, None
 
@@ -228,9 +231,11 @@ class KeyValueJoin(RecordJoin):
         if before is not None and before.size != size:
             self.store.count(Keys(group_id).missing, size - (UNSIZED if before.size is None else before.size))
 
-    def extend(self, group_id: str, count: int = 1) -> None:
-        self.store.count(Keys(group_id).missing, count)
-        super().extend(group_id, count)
+    def extend(self, group_id: str, task_id: str | None = None) -> None:
+        head = self.step(group_id, KeyRecord.read)
+        if head is not None and task_id not in head.added:
+            self.store.count(Keys(group_id).missing, 1)
+        super().extend(group_id, task_id)
 
     def part(self, part: Part) -> Report:
         keys, slot = Keys(part.group_id), _name((part.task_id, part.place))
@@ -240,7 +245,10 @@ class KeyValueJoin(RecordJoin):
         where, line = keys.list_of(slot), slot.encode() + b'\n'
         if not self.store.append(where, line) and not self.store.add(where, line, self.kept):
             self.store.append(where, line)
-        return Report(chords.RECORDED) if self.store.count(keys.missing, -1) else self._complete(part, keys)
+        report = Report(chords.RECORDED) if self.store.count(keys.missing, -1) else self._complete(part, keys)
+        if report.status == chords.DONE:
+            self.store.delete_many([keys.part(slot), where])
+        return report
 
     def _complete(self, part: Part, keys: Keys) -> Report:
         """Claim the chord if it is complete, as it seems to be."""
@@ -306,6 +314,8 @@ class KeyValueJoin(RecordJoin):
         self._head(group_id)
         report = super().look(group_id, now, reason)
         head = self.step(group_id, KeyRecord.read)
+        if report.status == chords.DONE:  # whoever ended it died, and has left something
+            KeyRecord(self, group_id)._remove_parts()
         self._note_due(group_id, None if head is None or head.state == OVER else head.due)
         return report
 

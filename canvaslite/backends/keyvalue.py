@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from math import inf
 from typing import Any
 from uuid import UUID
 
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
 
 from canvaslite import states, wire
+from canvaslite.backends import chords
 from canvaslite.backends.codec import Meta
 from canvaslite.backends.store import Backend
 from canvaslite.backends.waiting import SyncBackendMixin
 from canvaslite.exceptions import BackendStoreError
 from canvaslite.result import result_from_tuple
+from canvaslite.utils.time import second_done
 
 
 class BaseKeyValueStoreBackend(Backend):
@@ -127,6 +130,23 @@ class BaseKeyValueStoreBackend(Backend):
 
     def _forget(self, task_id: str) -> None:
         self.delete(self.get_key_for_task(task_id))
+
+    def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
+                       store: bool) -> None:
+        """Store a final outcome, then count it; or the success of another run of the task, which stays in the store: it
+        is to be what the chord's body gets."""
+        if store:
+            self.store_result(task_id, result, state, traceback=traceback, request=request)
+        if chords.is_part(request):
+            if store and self.join is not None:
+                meta = self.get_task_meta(task_id, cache=False)
+                if meta['status'] == states.SUCCESS and (
+                        state != states.SUCCESS or self.encode(meta['result']) != self.encode(result)):
+                    outbox = self.join.outbox(request.group)
+                    # What is older than the chord is of an earlier one with the same ids.
+                    if outbox is not None and (second_done(meta) or inf) >= outbox.opened:
+                        state, result = states.SUCCESS, meta['result']
+            self.on_chord_part_return(request, state, result)
 
     # -- groups -----------------------------------------------------------------------------------------------------
 

@@ -16,11 +16,13 @@ from zlib import crc32
 from kombu.exceptions import EncodeError
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
 
-from canvaslite import states
+from canvaslite import states, wire
 from canvaslite.backends import chords
 from canvaslite.backends.base import KeyValueStoreBackend
+from canvaslite.backends.canvases import CanvasStore, Found
 from canvaslite.backends.keyjoin import KeyValueJoin
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.result.nodes import CanvasRecord
 
 try:
     from pymemcache.client.base import PooledClient
@@ -144,6 +146,7 @@ class MemcachedBackend(KeyValueStoreBackend):
         conf = app.conf
         self.store = Memcached(_read_servers(self.url or ''), {**OPTIONS, **(conf.cache_backend_options or {})})
         self.retry_by_default()  # a connection may have idled too long
+        self.canvases = MemcachedCanvases(self)
         kept = max(self.chord_expires or 0, (chords.longest_open(conf) or 0) + chords.DONE_KEPT)
         self.join = KeyValueJoin(self, _Retried(self), self.chord_expires, int(kept))
 
@@ -193,6 +196,36 @@ class _Retried:
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._backend.store, name)
         return lambda *args: self._backend._ensure_retryable(operation, *args)
+
+
+class MemcachedCanvases(CanvasStore):
+    """Records of canvases: a value with those of a run, one in a line, and one for each id that names the run."""
+
+    def __init__(self, backend: MemcachedBackend) -> None:
+        self._store, self._tried = backend.store, _Retried(backend)
+        self._prefix = backend._global_keyprefix() + wire.CANVAS_PREFIX
+        self._kept = int(backend.expires or 0)
+
+    def _run_of(self, ids: Sequence[str]) -> str | None:
+        found = self._store.get_many([f'{self._prefix}{task_id}' for task_id in ids])
+        return next((found[key].decode() for key in (f'{self._prefix}{task_id}' for task_id in ids) if key in found),
+                    None)
+
+    def keep(self, record: CanvasRecord) -> None:
+        run = self._run_of(record.within) if record.within else None
+        values = {f'{self._prefix}{task_id}': (run or record.run).encode() for task_id in (
+            *record.ids, *(record.within if run is None else ()))}
+        if run is None or not self._store.append(f'{self._prefix}run-{run}', b'\n' + record.data):
+            values[f'{self._prefix}run-{run or record.run}'] = record.data
+        self._store.set_many(values, self._kept)
+
+    def find(self, task_id: str) -> Found | None:
+        run = self._run_of([task_id])
+        records = None if run is None else self._store.get_many([key := f'{self._prefix}run-{run}']).get(key)
+        return None if run is None or records is None else (run, records.split(b'\n'))
+
+    def drop(self, run: str, ids: Sequence[str]) -> None:
+        self._tried.delete_many([f'{self._prefix}run-{run}', *(f'{self._prefix}{task_id}' for task_id in (run, *ids))])
 
 
 def _read_servers(url: str) -> list[tuple[str, int]]:

@@ -1,11 +1,17 @@
 """The chord join of `chords` in RabbitMQ alone, for a store that keeps nothing.
 
 A chord is a durable queue. Its first message, the head, says how many parts there will be and in which shape, and has
-the body; each part follows as a persistent message. Whoever has added a part, and finds at least as many messages as
-there must be, claims the chord: as the queue's only consumer, until it leaves or the broker sees it dead. It reads what
-is there. If parts are missing all the same, as some came twice, it lets go and looks again: those who looked meanwhile
-rely on it. The body is sent in the transaction that takes the parts out of the queue, so that it is sent once, whatever
-breaks.
+the body; each part follows as a persistent message. The queue is full with all but one: the broker refuses the last
+part, so that the confirm tells each task whether the others are there, and nobody has to count. Whose part was refused
+claims the chord: as the queue's only consumer, until it leaves or the broker sees it dead. It reads what is there, and
+adds its part: what a consumer has does not fill the queue. If parts are missing all the same, as some came twice, it
+lets go and looks again: those whose parts were taken meanwhile rely on it. The body is sent in the transaction that
+takes the parts out of the queue, so that it is sent once, whatever breaks.
+
+If the body is one message, the queue stays until it has run to its end. Its result leaves in a transaction with a
+message that says so, in that queue; then what follows is sent, and the queue removed, before the body's message is
+acknowledged. So a body that is delivered again learns whether its result had left: by that message, or as there is no
+queue any more.
 
 Each chord also has a watch: a message that waits in one queue for all chords, until the broker moves it to another, of
 those that are due. Whoever takes it from there looks at the chord, having put it back to wait if the chord's queue is
@@ -15,47 +21,49 @@ there still; so one that died, or a deadline that passed, is noticed.
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, NamedTuple, TypeVar
 
-from amqp import Connection
-from amqp.exceptions import AccessRefused, MessageNacked, NotFound
-from kombu.common import maybe_declare
+from amqp.exceptions import AccessRefused, MessageNacked, NotFound, PreconditionFailed
 from kombu.utils.encoding import ensure_bytes
 from kombu.utils.functional import LRUCache
-from kombu.utils.uuid import uuid
 
-from canvaslite import wire
+from canvaslite import states, wire
 from canvaslite.backends import chords
 from canvaslite.backends.chords import ChordJoin, Claim, Opening, Outbox, Part, Report, Slot
+from canvaslite.backends.queuelink import (
+    HEAD,
+    LOST,
+    MORE,
+    PART,
+    PERSISTENT,
+    RAN,
+    SIZE,
+    WATCH,
+    Holding,
+    Link,
+    message_of,
+    queue_of,
+)
+from canvaslite.transport.confirms import MessagesReturned
 from canvaslite.transport.connection import close_inherited
-from canvaslite.transport.properties import encode_properties
 
-__all__ = ('LOST', 'QueueJoin')
+__all__ = ('QueueJoin',)
+
+logger = logging.getLogger('celery.backends.queuejoin')
 
 T = TypeVar('T')
 
-#: What says that the broker went away.
-LOST: tuple[type[Exception], ...] = (*Connection.recoverable_connection_errors, MessageNacked)
-
-# A message's first line is a list: its kind, and what is said here.
-HEAD = 'head'  #: size or None, shape or None; the packed body follows. What came before is of an older chord
-SIZE, MORE = 'size', 'more'  #: a number
-PART = 'part'  #: task id, place, state; the result follows in the second line
-END = 'end'  #: whoever reads up to here
-WATCH = 'watch'  #: id, size or None, deadline or None of a chord, in the queues of watches
-
+#: So many messages of a chord that is due are read, whether they can be all or not.
+FEW = 10
 #: Seconds for which RabbitMQ can keep a queue.
 LONGEST_KEPT = 49 * 86400
-
-_PERSISTENT, _TRANSIENT = encode_properties(delivery_mode=2), encode_properties(delivery_mode=1)
-
-#: The queues of watches are the same for all processes: what is said here cannot change without other names.
-_OF_WATCHES = {'x-queue-type': 'classic', 'x-message-ttl': int(chords.LOOK_INTERVAL * 1000),
-               'x-dead-letter-exchange': ''}
+#: The outcome of a body of which nothing is left to be done.
+SETTLED = {'status': states.SUCCESS, 'result': None, 'settled': True}
 
 
 class Watch(NamedTuple):
@@ -67,125 +75,23 @@ class Watch(NamedTuple):
     deadline: float | None
 
 
-class Link:
-    """A connection, used by one thread at a time, with a channel on which messages are confirmed."""
-
-    def __init__(self, app: Any) -> None:
-        # Confirmed on that channel only: the one of a claim has transactions.
-        self.connection = app.connection_for_write(transport_options={'confirm_publish': False})
-        self.connection.ensure_connection(max_retries=3, interval_start=0, interval_step=0.2)
-        self.channel = self.connection.channel()
-        self.channel.confirm_select()
-        #: Where the broker may answer that there is no such queue: that closes the channel, and opens it anew.
-        self._asking = self.connection.channel()
-        #: The connection as it is now: kombu's would quietly make another when this one is lost.
-        self.amqp = self.channel.connection
-        self._keeps_watches = False
-        #: The queue in which the watches of this app's chords wait, and that of those that are due.
-        home = chords.home_of(app.conf)
-        self.watched, self.due = (f'{name}:{home}' if home else name for name in (
-            wire.CHORDS_WATCHED_QUEUE, wire.CHORDS_DUE_QUEUE))
-
-    def add(self, queue: str, said: Sequence[Any], result: Any = b'') -> None:
-        """Add a message to a queue; it is kept when this returns."""
-        self.channel.publish_raw('', queue, _PERSISTENT, _message(said, result))
-
-    def begin(self, queue: str, arguments: Any, head: bytes, watch: bytes) -> None:
-        """Declare the queue of a chord, with its head, and have the chord watched; both are kept when this returns."""
-        channel = self.channel
-        if not self._keeps_watches:
-            channel.queue_declare(self.due, durable=True, auto_delete=False, nowait=True,
-                                  arguments={'x-queue-type': 'classic'})
-            channel.queue_declare(self.watched, durable=True, auto_delete=False, nowait=True,
-                                  arguments={**_OF_WATCHES, 'x-dead-letter-routing-key': self.due})
-            self._keeps_watches = True
-        channel.queue_declare(queue, durable=True, auto_delete=False, nowait=True, arguments=arguments)
-        channel.write_frames(channel.frames('', self.watched, _PERSISTENT, watch, True)
-                             + channel.frames('', queue, _PERSISTENT, head, True), 2)
-        channel.wait_for_confirms()
-
-    def count(self, queue: str) -> tuple[int, int] | None:
-        """How many messages and consumers the queue has, None if it is not there."""
-        try:
-            _, messages, consumers = self._asking.queue_declare(queue, passive=True)
-        except NotFound:
-            return None
-        return messages, consumers
+def _is_limited(size: int | None) -> bool:
+    """Whether the queue of a chord of so many parts is full with all but one. That of a single part has no limit: parts
+    that come late would leave it no room for anything else."""
+    return size is not None and size > 1
 
 
-def _message(said: Sequence[Any], more: Any = b'') -> bytes:
-    return json.dumps(said).encode() + b'\n' + ensure_bytes(more)
-
-
-class Holding:
-    """A claim: a channel with the only consumer of a chord's queue, and what it has read.
-
-    For a burst it is what `publish.channels.PublishChannel` is otherwise: it takes messages into its transaction.
-    """
-
-    def __init__(self, link: Link, group_id: str) -> None:
-        self.link, self.group_id, self.queue, self.token = link, group_id, _queue_of(group_id), uuid()
-        self.channel = link.amqp.channel()
-        self.has_head = self.ended = False
-        self.size, self.more, self.shape, self.callback = inf, 0, None, b''
-        #: State and encoded result of each slot.
-        self.parts: dict[tuple[str, int | None], tuple[str, bytes]] = {}
-        #: Numbers of the last message, and of those that nobody needs.
-        self.last, self.useless = 0, list[int]()
-
-    def read(self) -> None:
-        """Read all that is there. Raises `AccessRefused` if there is another consumer."""
-        self.channel.consume_raw(self.queue, self._take, consumer_tag=self.token, exclusive=True, nowait=True,
-                                 on_cancel=self._lose_queue)
-        # Whatever is there by now comes before this message.
-        self.channel.publish_raw('', self.queue, _TRANSIENT, json.dumps([END, self.token]).encode())
-        while not self.ended:
-            self.link.amqp.drain_events()
-
-    def _lose_queue(self, tag: str) -> None:
-        self.has_head, self.ended = False, True
-
-    def _take(self, delivery: Any) -> None:
-        if self.ended:
-            return
-        self.last = delivery.delivery_tag
-        line, _, result = delivery.body.partition(b'\n')
-        kind, *said = json.loads(line)
-        if kind == HEAD:
-            self.has_head, self.more, self.parts = True, 0, {}
-            self.size, self.shape, self.callback = inf if said[0] is None else said[0], said[1], result
-        elif kind == SIZE:
-            self.size = said[0]
-        elif kind == MORE:
-            self.more += said[0]
-        elif kind == PART and (slot := (said[0], said[1])) not in self.parts:
-            self.parts[slot] = said[2], result
-        else:
-            self.useless.append(self.last)
-            self.ended = said == [self.token]
-
-    def send(self, messages: Sequence[Any]) -> None:
-        """Publish; what is lost with this channel must not be sent again by another."""
-        for message in messages:
-            for entity in message.destination.declare:
-                maybe_declare(entity, self.channel)
-        self.channel.write_frames(b''.join(
-            self.channel.frames(to.exchange, to.routing_key, properties, body, to.mandatory)
-            for to, properties, body in messages), len(messages))
-
-    def finish(self) -> None:
-        """Nothing is waited for before the commit."""
-
-
-def _queue_of(group_id: str) -> str:
-    return wire.CHORD_QUEUE_PREFIX + group_id
+def _is_one_message(body: Mapping[str, Any]) -> bool:
+    while body.get('subtask_type') == 'chain' and body['kwargs']['tasks']:
+        body = body['kwargs']['tasks'][0]
+    return body.get('subtask_type') not in ('chain', 'group', 'chord', 'chunks')
 
 
 class QueueJoin(ChordJoin):
     """Joins chords for a backend; `expires` is in seconds: how long a chord is kept at least that nobody looks at, be
     it that no worker runs (None is for ever)."""
 
-    begins_unsized = False
+    begins_unsized = can_be_examined = keeps_runs = False
     keeps_shape = True
 
     def __init__(self, backend: Any, expires: float | None) -> None:
@@ -193,7 +99,9 @@ class QueueJoin(ChordJoin):
         if expires:
             # It fails at its deadline: it must be there then.
             expires = min(max(expires, chords.longest_open(backend.app.conf) or 0), LONGEST_KEPT)
-        self.arguments = {'x-queue-type': 'classic', **({'x-expires': int(expires * 1000)} if expires else {})}
+        self.expires = expires
+        self.arguments = {'x-queue-type': 'classic', 'x-overflow': 'reject-publish',
+                          **({'x-expires': int(expires * 1000)} if expires else {})}
         self._idle: list[Link] = []
         self._held: dict[str, Holding] = {}
         #: The chords that this process is to look at.
@@ -230,27 +138,46 @@ class QueueJoin(ChordJoin):
         self._talk(self._open, chord)
 
     def _open(self, link: Link, chord: Opening) -> None:
-        queue = _queue_of(chord.group_id)
-        if not chord.again or link.count(queue) is None:
-            link.begin(queue, self.arguments, _message([HEAD, chord.size, chord.shape], chord.packed),
-                       _message([WATCH, chord.group_id, chord.size, chord.deadline]))
+        queue = queue_of(chord.group_id)
+        if chord.again and link.count(queue) is not None:
+            return
+        begin = (queue, {**self.arguments, 'x-max-length': chord.size} if _is_limited(chord.size) else self.arguments,
+                 message_of([HEAD, chord.size, chord.shape], chord.packed),
+                 message_of([WATCH, chord.group_id, chord.size, chord.deadline, _is_one_message(chord.callback)]))
+        try:
+            link.begin(*begin)
+        except (PreconditionFailed, MessageNacked):
+            link.remove(queue)
+            link.begin(*begin)
 
     def set_size(self, group_id: str, size: int, slots: Sequence[Slot] = ()) -> None:
-        self._talk(Link.add, _queue_of(group_id), [SIZE, size])
+        self._say(group_id, [SIZE, size])
 
-    def extend(self, group_id: str, count: int = 1) -> None:
-        self._talk(Link.add, _queue_of(group_id), [MORE, count])
+    def extend(self, group_id: str, task_id: str | None = None) -> None:
+        self._say(group_id, [MORE, 1, task_id])
+
+    def _say(self, group_id: str, said: Sequence[Any]) -> None:
+        report = self._talk(self._add, group_id, message_of(said))
+        if report.claim is not None:  # somebody else will see that all is there
+            self.release(report.claim)
 
     def part(self, part: Part) -> Report:
-        return self._talk(self._count, part, self.backend.encode([part.result]))
+        message = message_of([PART, part.task_id, part.place, part.state], self.backend.encode([part.result]))
+        return self._talk(self._add, part.group_id, message, part.size or 0)
 
-    def _count(self, link: Link, part: Part, result: Any) -> Report:
-        link.add(_queue_of(part.group_id), [PART, part.task_id, part.place, part.state], result)
-        return self._try(link, part.group_id, part.size or 0)
+    def _add(self, link: Link, group_id: str, message: bytes, size: int = 0) -> Report:
+        """Add a message to the chord, of which `size` parts are known; claim it if all are there."""
+        while not link.add(queue_of(group_id), message):
+            report = self._claim(Holding(link, group_id), size, None, message)
+            if report is None:  # the message was added, and others may have been meanwhile
+                return self._try(link, group_id, size)
+            if report.claim is not None:
+                return report
+        return Report(chords.RECORDED) if _is_limited(size) else self._try(link, group_id, size)
 
     def _try(self, link: Link, group_id: str, size: int, reason: str | None = None) -> Report:
         """Claim the chord if it has more than `size` messages and all its parts, or for a `reason`."""
-        queue, report = _queue_of(group_id), None
+        queue, report = queue_of(group_id), None
         while report is None:
             found = link.count(queue)
             if found is None:
@@ -264,30 +191,31 @@ class QueueJoin(ChordJoin):
             report = self._claim(Holding(link, group_id), size, reason)
         return report
 
-    def _claim(self, held: Holding, size: int, reason: str | None) -> Report | None:
-        """Claim the chord and read its parts. None if some are missing: others may have come meanwhile."""
+    def _claim(self, held: Holding, size: int, reason: str | None, message: bytes | None = None) -> Report | None:
+        """Claim the chord, read its parts, and add a `message` unless the report is BUSY. None if some are missing:
+        others may have come meanwhile."""
         try:
-            held.read()
+            held.read(message)
         except (AccessRefused, NotFound) as exc:
             held.channel.close()
             if isinstance(exc, AccessRefused) and 'exclusive' not in str(exc):
                 raise  # nobody uses it, but it is not allowed
             return Report(chords.BUSY)
-        missing = held.size + held.more - len(held.parts)
+        if held.over:
+            held.channel.queue_delete(held.queue)
+            held.channel.close()
+            return Report(chords.DONE)
+        missing = held.size + sum(held.more.values()) - len(held.parts)
         if held.has_head and (missing <= 0 or reason is not None):
             self._held[held.token] = held
             claim = Claim(held.group_id, held.token, len(held.parts), 1, None if missing <= 0 else reason)
             return Report(chords.CLAIMED, claim, None, held.shape)
-        if not held.has_head:
-            # The body was sent, and whoever sent it died before it could remove the queue.
-            held.link.channel.queue_delete(held.queue)
-        for tag in held.useless:
-            held.channel.basic_ack(tag)
+        # (Without a head the body was sent: what is there came late, and is useless.)
         # Whatever is added to the chord, so many more messages must come at least; also if it is sent again meanwhile.
         # If it is sent again after its end, there are none of these: so this does not hold for long.
         more = max(1, min(missing, size))
         self._in_vain[held.queue] = held.last - len(held.useless) + more, time.monotonic() + 1
-        held.channel.close()
+        held.let_go()
         return None
 
     def parts(self, claim: Claim) -> Sequence[Part]:
@@ -297,20 +225,27 @@ class QueueJoin(ChordJoin):
                     self._held[claim.token].parts.items(), key=lambda item: inf if item[0][1] is None else item[0][1])]
 
     def renew(self, claim: Claim, seconds: float) -> bool:
-        held = self._held.get(claim.token)
-        if held is not None:
-            held.channel.tx_select()  # its answer says that the connection is there
-        return held is not None
+        return claim.token in self._held
 
     @contextmanager
     def sending(self, claim: Claim, app: Any) -> Iterator[Any]:
         """Take the parts out of the queue and send the body, as one step."""
         held = self._held[claim.token]
-        with self.backend.app.publisher.burst() as burst:
+        with app.publisher.burst() as burst:
             burst.lent = held
             yield burst
         held.channel.basic_ack(held.last, multiple=True)
         held.channel.tx_commit()
+
+    @contextmanager
+    def failing(self, claim: Claim, app: Any) -> Iterator[None]:
+        """Take the parts out of the queue and send the errbacks, as one step."""
+        try:
+            with self.sending(claim, app) as burst, app.publisher.errbacks_through(burst):
+                yield
+                self._held[claim.token].say_over()
+        except MessagesReturned:
+            logger.exception('Chord %r: there is no queue for an errback', claim.group_id)
 
     def release(self, claim: Claim) -> None:
         held = self._held.pop(claim.token, None)
@@ -335,11 +270,15 @@ class QueueJoin(ChordJoin):
                 break
             if message is None:
                 break
-            _, group_id, size, deadline = json.loads(message.body)
-            found = link.count(_queue_of(group_id))
-            if found is not None:
+            _, group_id, size, deadline, *keeps_queue = json.loads(message.body)
+            queue = queue_of(group_id)
+            found = link.count(queue)
+            if found == (0, 0):  # the body is out
+                if keeps_queue != [True]:  # and whoever sent it died before it could remove the queue
+                    link.channel.queue_delete(queue)
+            elif found is not None:
                 # It waits again before it is taken from here: whatever happens to us, somebody will look.
-                link.channel.publish_raw('', link.watched, _PERSISTENT, ensure_bytes(message.body), True)
+                link.channel.publish_raw('', link.watched, PERSISTENT, ensure_bytes(message.body), True)
                 due[group_id] = Watch(size or 0, found[0], deadline)
             link.channel.basic_ack(message.delivery_tag)
         return due
@@ -348,12 +287,15 @@ class QueueJoin(ChordJoin):
         watch = self._due.pop(group_id, None)
         if watch is None and reason is None:
             return Report(chords.BUSY)
+        size = watch.size if watch is not None else 0
         if watch is not None and reason is None:
             if watch.deadline is not None and watch.deadline <= now:
                 reason = chords.OVERDUE
-            elif watch.messages <= watch.size:
+            elif watch.messages <= FEW:
+                size = -1  # read it anyway: the body may be out, and what is there be parts that came late
+            elif watch.messages <= size:
                 return Report(chords.RECORDED)
-        return self._talk(self._try, group_id, watch.size if watch is not None else 0, reason)
+        return self._talk(self._try, group_id, size, reason)
 
     def outbox(self, group_id: str) -> Outbox | None:
         # Only whoever holds the chord can read it.
@@ -364,7 +306,7 @@ class QueueJoin(ChordJoin):
         return ()
 
     def forget(self, group_id: str) -> None:
-        self._talk(lambda link: link.channel.queue_delete(_queue_of(group_id)))
+        self._talk(lambda link: link.channel.queue_delete(queue_of(group_id)))
 
     def finish(self, claim: Claim, failed: bool = False) -> bool:
         held = self._held.get(claim.token)
@@ -372,6 +314,66 @@ class QueueJoin(ChordJoin):
             # The body is out. A queue that cannot be removed expires; without its parts it does nothing.
             with suppress(*LOST):
                 held.channel.basic_cancel(held.token, nowait=True)
-                held.channel.queue_delete(held.queue)
+                if failed or not held.keeps_queue:
+                    held.channel.queue_delete(held.queue)
             self.release(claim)
         return held is not None
+
+    # -- the body --------------------------------------------------------------------------------------------------
+
+    def name_copy(self, claim: Claim, body: Any) -> Any:
+        held = self._held[claim.token]
+        held.keeps_queue = _is_one_message(body)
+        if not held.keeps_queue:
+            return claim.attempt
+        # Where the body finds its chord's queue, and until when that is there at least.
+        return f'{claim.group_id} {time.time() + self.expires if self.expires else inf:.0f}'
+
+    def keep_outcome(self, attempt: str, task_id: str, outcome: bytes, send: Callable[[Any], Any]) -> None:
+        """Have the body's result leave by ``send(producer)``, and its chord's queue say so, in one step."""
+        self._talk(Link.add_with, queue_of(attempt.split()[0]), [RAN, task_id], outcome, send)
+
+    def outcome(self, attempt: str, task_id: str) -> Mapping[str, Any] | None:
+        """The outcome of a body whose result has left; None if it has not. Raises `ConnectionError` while somebody else
+        reads the queue."""
+        group_id, until = attempt.split()
+        held = self._talk(self._read, group_id)
+        if held is None:
+            # Removed when all was done; or nobody came for so long that RabbitMQ removed it.
+            return SETTLED if time.time() < float(until) else None
+        return None if task_id not in held.ran else self.backend.meta_from_decoded(
+            self.backend.decode(held.ran[task_id]))
+
+    def _read(self, link: Link, group_id: str) -> Holding | None:
+        held = Holding(link, group_id)
+        try:
+            held.read()
+        except NotFound:
+            return None
+        except AccessRefused as exc:
+            raise ConnectionError(f'The chord {group_id} is being looked at: {exc}') from exc
+        held.let_go()
+        return held
+
+    def end_run(self, task_id: str, attempt: str, told: bool) -> None:
+        if names_queue(attempt):
+            self._talk(lambda link: link.channel.queue_delete(queue_of(attempt.split()[0]), nowait=True))
+
+    def mark(self, name: str, seconds: float) -> int:
+        """Leave a mark of that name; how many there are now. They are kept for `seconds` after the last."""
+        return self._talk(self._mark, wire.MARKS_QUEUE_PREFIX + name, int(seconds * 1000))
+
+    def _mark(self, link: Link, queue: str, kept: int) -> int:
+        link.channel.queue_declare(queue, durable=True, auto_delete=False, nowait=True,
+                                   arguments={'x-queue-type': 'classic', 'x-expires': kept})
+        link.channel.publish_raw('', queue, PERSISTENT, b'')
+        return (link.count(queue) or (0, 0))[0]
+
+    def unmark(self, name: str) -> None:
+        """Take one away."""
+        self._talk(lambda link: link.channel.basic_get(wire.MARKS_QUEUE_PREFIX + name, no_ack=True))
+
+
+def names_queue(attempt: Any) -> bool:
+    """Whether it is the name of a body's copy that `QueueJoin.name_copy` gave."""
+    return ' ' in str(attempt)

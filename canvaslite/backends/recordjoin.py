@@ -9,18 +9,17 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from kombu.utils.functional import LRUCache
 from kombu.utils.uuid import uuid
 
 from canvaslite.backends import chords
 from canvaslite.backends.chords import ChordJoin, Claim, Opening, Outbox, Part, Report, Slot
+from canvaslite.backends.heads import HELD, OPEN, OVER, ChordHead
 from canvaslite.exceptions import ImproperlyConfigured
 
-__all__ = ('ChordHead', 'ChordRecord', 'RecordJoin')
-
-OPEN, HELD, OVER = 'open', 'claimed', 'done'
+__all__ = ('OVER', 'ChordHead', 'ChordRecord', 'RecordJoin')
 
 #: Seconds by which a lease may be shorter than asked for, so that one that is as good as new needs no writing.
 RENEWED_ANYWAY = 1.0
@@ -31,31 +30,15 @@ RUN_PREFIX = 'run:'
 T = TypeVar('T')
 
 
-class ChordHead(NamedTuple):
-    """What is known of a chord besides its parts and its outbox. Times are seconds since 1970."""
-
-    #: Number of parts, None until it is known, and how many were added since.
-    size: int | None = None
-    extra: int = 0
-    #: OPEN, HELD or OVER.
-    state: str = OPEN
-    #: Who holds the claim, and how often it was given.
-    token: str | None = None
-    attempts: int = 0
-    #: When somebody must look again: at an open chord, at a claim that has run out; of one that is over, when nobody
-    #: will miss the record any more.
-    due: float = 0.0
-    #: When the chord fails if it is not complete, None for never.
-    deadline: float | None = None
-    #: Whose workers look after it.
-    home: str = ''
-
-
 class ChordRecord(Protocol):
     """One chord in a store, within one atomic step."""
 
     def read(self) -> ChordHead | None:
         """The head; None if the store does not know the chord. Who has read it is alone with the chord."""
+
+    def reserve(self) -> None:
+        """Make a record that is over if there is none, where a record that is not there cannot be locked by `read`."""
+        return
 
     def begin(self, head: ChordHead, outbox: Outbox) -> None:
         """Make the record, or make it anew without parts."""
@@ -68,6 +51,11 @@ class ChordRecord(Protocol):
 
     def keep(self, outbox: Outbox) -> None:
         """Keep another outbox."""
+
+    def added(self) -> Sequence[str]:
+        """The tasks that were added to the chord, which is there."""
+        head = self.read()
+        return () if head is None else head.added
 
     def add(self, part: Part) -> None:
         """Keep the part, unless its slot (its task and place) has one."""
@@ -115,22 +103,32 @@ class RecordJoin(ChordJoin):
         record.begin(head, Outbox(chord.packed, chord.slots, now))
 
     def set_size(self, group_id: str, size: int, slots: Sequence[Slot] = ()) -> None:
-        self.step(group_id, self._resize, size, 0, slots)
+        self.step(group_id, self._resize, size, slots)
 
-    def extend(self, group_id: str, count: int = 1) -> None:
-        if not self.step(group_id, self._resize, None, count):
+    def extend(self, group_id: str, task_id: str | None = None) -> None:
+        if not self.step(group_id, self._extend, task_id):
             raise ImproperlyConfigured(
                 f'result_backend: the store does not join the chord {group_id}, so that nothing can be added to it: it '
                 "was sent by Celery, or with result_chord_join = 'compat'")
 
-    def _resize(self, record: ChordRecord, size: int | None, more: int, slots: Sequence[Slot] = ()) -> bool:
+    def _resize(self, record: ChordRecord, size: int, slots: Sequence[Slot]) -> None:
         head = record.read()
         if head is not None:
-            record.write(head._replace(size=head.size if size is None else size, extra=head.extra + more))
+            record.write(head._replace(size=size))
             outbox = record.outbox() if slots else None
             if outbox is not None:
                 record.keep(outbox._replace(slots=slots))
-        return head is not None
+
+    def _extend(self, record: ChordRecord, task_id: str | None) -> bool:
+        head = record.read()
+        if head is None:
+            return False
+        added = record.added()
+        if task_id is None:
+            record.write(head._replace(extra=head.extra + 1))
+        elif task_id not in added:
+            record.write(head._replace(extra=head.extra + 1, added=(*added, task_id)))
+        return True
 
     def part(self, part: Part) -> Report:
         return self.step(part.group_id, self.count, part, uuid())
@@ -191,6 +189,9 @@ class RecordJoin(ChordJoin):
         found = {(part.task_id, part.place) for part in self.step(group_id, lambda record: record.parts())}
         return [(task_id, place) for task_id, place in slots if (task_id, place) not in found]
 
+    def head(self, group_id: str) -> ChordHead | None:
+        return self.step(group_id, lambda record: record.read())
+
     def forget(self, group_id: str) -> None:
         self.step(group_id, lambda record: record.remove())
 
@@ -225,6 +226,7 @@ class RecordJoin(ChordJoin):
         return self.step(RUN_PREFIX + task_id, self._take_run, attempt, time.time() + seconds)
 
     def _take_run(self, record: ChordRecord, attempt: str, until: float) -> str:
+        record.reserve()
         head = record.read()
         if attempt != chords.ENDED and head is not None and head.token is not None and head.due > time.time():
             return head.token

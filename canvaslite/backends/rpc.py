@@ -14,12 +14,14 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import kombu
+from kombu.utils.encoding import ensure_bytes
 from kombu.utils.functional import LRUCache
 
-from canvaslite import exceptions, states
+from canvaslite import exceptions, states, wire
 from canvaslite.backends.base import AsyncBackendMixin, Backend, BaseResultConsumer
 from canvaslite.backends.codec import Meta
-from canvaslite.backends.queuejoin import LOST, QueueJoin
+from canvaslite.backends.queuejoin import QueueJoin, names_queue
+from canvaslite.backends.queuelink import LOST
 from canvaslite.backends.waiting import _Wait
 from canvaslite.current import get_current_task
 from canvaslite.transport.amqp import Transport
@@ -150,11 +152,18 @@ class ReplyConsumer(BaseResultConsumer):
                 connection.close()
 
 
+def _attempt_of(request: Any) -> str | None:
+    """What a chord's body says of its queue."""
+    attempt = (request.headers or {}).get(wire.ATTEMPT_HEADER)
+    return attempt if names_queue(attempt) else None
+
+
 class RPCBackend(AsyncBackendMixin, Backend):
     """Results as messages on the queue named in the task message's ``reply_to``."""
 
     thread_safe = True
     persistent = False
+    keeps_results = False
     supports_autoexpire = True
     supports_native_join = True
 
@@ -214,11 +223,23 @@ class RPCBackend(AsyncBackendMixin, Backend):
         meta = self._get_result_meta(result=self.encode_result(result, state), state=state, traceback=traceback,
                                      request=request)
         meta['task_id'] = task_id
+        options = {'exchange': '', 'routing_key': request.reply_to, 'serializer': self.serializer,
+                   'correlation_id': request.correlation_id or task_id, 'compression': self.compression,
+                   'delivery_mode': 2 if self.persistent else 1}
+        attempt = _attempt_of(request)
+        if state == states.SUCCESS and attempt and self.app.tasks[request.task].acks_late:
+            self.join.keep_outcome(attempt, task_id, ensure_bytes(self.encode(meta)),
+                                   lambda producer: producer.publish(meta, **options))
+            return result
         with self.app.producer_or_acquire() as producer:
-            producer.publish(meta, exchange='', routing_key=request.reply_to, serializer=self.serializer,
-                             correlation_id=request.correlation_id or task_id, compression=self.compression, retry=True,
-                             retry_policy=self.retry_policy, delivery_mode=2 if self.persistent else 1)
+            producer.publish(meta, retry=True, retry_policy=self.retry_policy, **options)
         return result
+
+    def get_outcome(self, task_id: str, request: Any) -> Meta:
+        """What the queue of the chord says whose body the task is; of another it is not known."""
+        attempt = _attempt_of(request)
+        found = self.join.outcome(attempt, task_id) if attempt else None
+        return dict(found or {'status': states.PENDING, 'result': None})
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

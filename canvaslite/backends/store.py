@@ -16,8 +16,10 @@ from kombu.utils.url import maybe_sanitize_url
 
 from canvaslite import states, wire
 from canvaslite.backends import chords
+from canvaslite.backends.canvases import CanvasStore
 from canvaslite.backends.codec import Meta, ResultCodec
 from canvaslite.backends.failures import FailurePropagation
+from canvaslite.backends.heads import OVER
 from canvaslite.backends.sweeping import end_chord, sweep
 from canvaslite.backends.waiting import SyncBackendMixin
 from canvaslite.current import get_current_app, get_current_task
@@ -28,6 +30,8 @@ from canvaslite.exceptions import (
     TaskRevokedError,
     TimeoutError,
 )
+from canvaslite.result.nodes import CanvasRecord, Run, read_run
+from canvaslite.utils.redact import one_line, redact
 
 __all__ = ('Backend', 'BaseBackend', 'unpickle_backend')
 
@@ -60,10 +64,14 @@ class Backend(ResultCodec, FailurePropagation):
     supports_autoexpire = False
     #: Whether results outlive the store's process.
     persistent = True
+    #: Whether the result of any task can be looked up, and set, by its id alone.
+    keeps_results = True
     #: Whether ``result_failure_expires`` is honoured.
     supports_failure_expires = False
     #: How this store joins chords; None where a ``celery.chord_unlock`` task has to poll.
     join: chords.ChordJoin | None = None
+    #: Where records of canvases are kept; None where that is not possible.
+    canvases: CanvasStore | None = None
     #: Whether Celery joins chords in this store by a task that polls: `result_chord_join` may ask for that here too.
     celery_polls = False
     #: Whether the threads of a process may share one instance; None: as ``result_backend_thread_safe`` says.
@@ -106,7 +114,7 @@ class Backend(ResultCodec, FailurePropagation):
         """Where the store is, its password masked unless `include_password`."""
         if include_password:
             return self.url or ''
-        url: str = maybe_sanitize_url(self.url or '')
+        url = redact(maybe_sanitize_url(self.url or ''))
         return url[:-1] if url.endswith(':///') else url
 
     # -- a task's progress ---------------------------------------------------------------------------------------
@@ -147,8 +155,8 @@ class Backend(ResultCodec, FailurePropagation):
         waits for it in a group with ``max_concurrency``."""
         self.keep_and_count(task_id, result, state, traceback, request, store)
         headers = None if request is None else request.headers
-        if headers.__class__ is dict and wire.WINDOW_HEADER in headers:
-            self.app.publisher.end_member(headers[wire.WINDOW_HEADER], request.id)
+        if headers.__class__ is dict and isinstance(window := headers.get(wire.WINDOW_HEADER), str):
+            self.app.publisher.end_member(window, request.id)
 
     def keep_and_count(self, task_id: str, result: Any, state: str, traceback: str | None, request: Any,
                        store: bool) -> None:
@@ -237,6 +245,11 @@ class Backend(ResultCodec, FailurePropagation):
             self._cache[task_id] = meta
         return meta
 
+    def get_outcome(self, task_id: str, request: Any) -> Meta:
+        """What the store itself says now of the task whose `request` came again; ``settled`` in it: nothing of it is
+        left to be done."""
+        return self.get_task_meta(task_id, cache=False)
+
     def get_task_metas(self, task_ids: Collection[str]) -> dict[str, Meta]:
         """What is known of those tasks, in one look where the store can; unknown tasks are left out."""
         found: dict[str, Meta] = {task_id: self._cache[task_id] for task_id in task_ids if task_id in self._cache}
@@ -311,7 +324,50 @@ class Backend(ResultCodec, FailurePropagation):
         self._cache.pop(group_id, None)
         return self._ensure_retryable(self._delete_group, group_id)
 
+    # -- canvases --------------------------------------------------------------------------------------------------
+
+    @property
+    def keeps_canvases(self) -> bool:
+        """Whether records of canvases are kept here (``result_canvas_index``)."""
+        return self.canvases is not None and bool(self.app.conf.result_canvas_index)
+
+    def keep_canvas(self, record: CanvasRecord) -> None:
+        """Keep the record of a canvas that is about to be sent. A store that is away is warned of: the canvas works
+        without."""
+        try:
+            if self.canvases is not None:
+                self.canvases.keep(record)
+        except Exception as exc:
+            self.warn_of_no_record(record, exc)
+
+    def warn_of_no_record(self, record: CanvasRecord, exc: Exception) -> None:
+        """Say in the log that a canvas is sent without a record."""
+        logger.warning('No record is kept of the canvas %s, which cannot be found by its ids (with '
+                       'result_canvas_index = False none is ever kept): %s', record.run, redact(one_line(exc)))
+
+    def find_canvas(self, task_id: str) -> Run | None:
+        """The run that a task, group or canvas with this id is part of; None if no record of it is kept."""
+        if self.canvases is None or not self.app.conf.result_canvas_index:
+            return None
+        found = self._ensure_retryable(self.canvases.find, task_id)
+        return None if found is None else read_run(*found)
+
+    def forget_canvas(self, run: Run) -> None:
+        """Remove the records of a run, and what is kept of its chords."""
+        if self.canvases is not None:
+            self._ensure_retryable(self.canvases.drop, run.id, list(run.nodes))
+        for node in run.nodes.values():
+            if node.kind == 'group':
+                self.forget_chord(str(node.id))
+
     # -- chords ----------------------------------------------------------------------------------------------------
+
+    def forget_chord(self, group_id: str) -> None:
+        """Remove what is kept of a chord that has ended, and the header that was saved."""
+        head = None if self.join is None else self.join.head(group_id)
+        if self.join is not None and head is not None and head.state == OVER:
+            self.join.forget(group_id)
+            self.delete_group(group_id)
 
     def ensure_chords_allowed(self) -> None:
         """Raise if this store cannot join chords."""
@@ -367,7 +423,7 @@ class Backend(ResultCodec, FailurePropagation):
         a task polls for the chord, which has the list of those it waits for."""
         if self.join is None:
             raise ImproperlyConfigured(f'result_backend: {type(self).__name__} cannot add to a running chord')
-        self.join.extend(chord_id)
+        self.join.extend(chord_id, getattr(result, 'id', None))
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
         """A header task ended: count it, and send the body if it was the last one."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 from canvaslite import states
 from canvaslite.backends import chords
 from canvaslite.backends.chords import ChordJoin, Outbox, Part, Report, act_on_report
+from canvaslite.utils.time import second_done
 
-__all__ = ('end_chord', 'sweep')
+__all__ = ('end_chord', 'look_after', 'sweep', 'uncounted_parts')
 
 logger = logging.getLogger('celery.backends.chords')
 
@@ -37,18 +38,25 @@ def sweep(backend: Any, join: ChordJoin, limit: int = AT_ONCE) -> int:
     ended = 0
     for group_id in join.due(time.time(), limit):
         try:
-            report = join.look(group_id, time.time())
-            if report.status == chords.RECORDED:
-                report = _reconcile(backend, join, group_id)
-            if report.status == chords.CLAIMED:
-                logger.warning('Chord %r: its body was not sent by whom it was to be; doing that', group_id)
-                act_on_report(backend, join, report, None)
-                ended += 1
+            ended += look_after(backend, join, group_id, time.time())
         except Exception as exc:
             if chords.is_outage(backend, exc):
                 raise
             logger.exception('Chord %r could not be looked at: %r', group_id, exc)
     return ended
+
+
+def look_after(backend: Any, join: ChordJoin, group_id: str, now: float) -> bool:
+    """Look at one chord as if it were `now`; whether it was ended."""
+    report = join.look(group_id, now)
+    if report.status == chords.RECORDED:
+        report = _reconcile(backend, join, group_id)
+    elif report.status == chords.GONE:
+        _end_if_sent(backend, join, group_id, now)
+    if report.status == chords.CLAIMED:
+        logger.warning('Chord %r: its body was not sent by whom it was to be; doing that', group_id)
+        act_on_report(backend, join, report, None)
+    return report.status == chords.CLAIMED
 
 
 def end_chord(backend: Any, join: ChordJoin, group_id: str, reason: str) -> bool:
@@ -59,11 +67,22 @@ def end_chord(backend: Any, join: ChordJoin, group_id: str, reason: str) -> bool
     return report.status == chords.CLAIMED
 
 
+def _end_if_sent(backend: Any, join: ChordJoin, group_id: str, now: float) -> None:
+    """A Celery worker before 5.7 sends the body and removes what it knows of; the rest goes when the body has ended."""
+    outbox = join.outbox(group_id)
+    body = chords.unpack_callback(backend.app, outbox.callback) if outbox is not None and outbox.callback else None
+    if body is not None and backend.get_task_meta(body.options.get('task_id'), cache=False)[
+            'status'] in states.READY_STATES:
+        claim = join.look(group_id, now, 'its body was sent').claim
+        if claim is not None:
+            join.finish(claim)
+
+
 def _reconcile(backend: Any, join: ChordJoin, group_id: str) -> Report:
     """Count the outcomes that were stored, but not counted: whoever stored them died, or was a Celery worker that did.
     """
     report, outbox = Report(chords.RECORDED), join.outbox(group_id)
-    for part in _uncounted_parts(backend, join, group_id, outbox) if outbox is not None else ():
+    for part in uncounted_parts(backend, join, group_id, outbox) if outbox is not None else ():
         logger.info('Chord %r: counting the outcome of %r, which is stored', group_id, part.task_id)
         report = join.part(part)
         if report.status != chords.RECORDED:
@@ -71,21 +90,13 @@ def _reconcile(backend: Any, join: ChordJoin, group_id: str) -> Report:
     return report
 
 
-def _uncounted_parts(backend: Any, join: ChordJoin, group_id: str, outbox: Outbox) -> Iterator[Part]:
+def uncounted_parts(backend: Any, join: ChordJoin, group_id: str, outbox: Outbox) -> Iterator[Part]:
+    """The outcomes of a chord's header that are stored, but not counted."""
     slots = join.missing(group_id, outbox.slots)
     for start in range(0, len(slots), LOOKED_UP_AT_ONCE):
         places = dict(slots[start:start + LOOKED_UP_AT_ONCE])
         for task_id, meta in backend.get_task_metas(list(places)).items():
             # What is older than the chord is the result of an earlier run under the same id.
-            if meta['status'] in states.READY_STATES and _ended_at(meta) > outbox.opened - CLOCK_SKEW:
+            if meta['status'] in states.READY_STATES and (second_done(meta) or inf) > outbox.opened - CLOCK_SKEW:
                 value = backend.encode_result(meta['result'], meta['status'])
                 yield Part(group_id, task_id, places[task_id], meta['status'], value)
-
-
-def _ended_at(meta: Mapping[str, Any]) -> float:
-    done = meta.get('date_done')
-    if not done:
-        return float('inf')
-    if isinstance(done, str):
-        done = datetime.fromisoformat(done[:-1] + '+00:00' if done.endswith('Z') else done)
-    return float((done if done.tzinfo else done.replace(tzinfo=timezone.utc)).timestamp())

@@ -9,6 +9,7 @@ from typing import Any
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps, lay_out
 from canvaslite.canvas.members import is_empty_group, is_signature, is_strict
 from canvaslite.canvas.parts import Canvas, apply_part, name_module_once
+from canvaslite.canvas.records import recorded
 from canvaslite.canvas.signatures import Signature, given, maybe_signature
 from canvaslite.canvas.steps import fold_chain
 from canvaslite.canvas.strict import hand_down, joined, strict_copy
@@ -136,7 +137,8 @@ class _chain(Canvas):
         *rest, first = steps
         # What followed the chain itself comes after its own steps: both lists have the next step last.
         options.update(producer=producer, parent_id=parent_id, chain=[*(options.get('chain') or ()), *rest])
-        result = first.apply_async(**given(options))
+        with recorded(app or self.app, results[0].id, lambda record: record.chain(steps[::-1]), root_id):
+            result = first.apply_async(**given(options))
         return results[0] if rest else result
 
     def prepare_steps(self, args: Any, kwargs: Any, tasks: Any, root_id: str | None = None,

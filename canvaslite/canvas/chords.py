@@ -12,6 +12,7 @@ from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups, with_partials
 from canvaslite.canvas.parts import Canvas, Shown, apply_part, copy_members, name_module_once
+from canvaslite.canvas.records import recorded
 from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header, slots_of
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
@@ -161,11 +162,15 @@ class _chord(Canvas):
                              **outer)
         # What follows the chord, and the outer chord, are the body's.
         of_header = given({**options, **delay, 'producer': producer, 'chain': None, 'chord': None})
-        if may_stream(header, app) and header['kwargs']['tasks'] and not app.backend.is_told_chord_sizes:
-            header_result = send_header(header, body, root_id, partial_args, kwargs, of_header)
-        else:
-            header_args = drive(header.freezing_all(group_id, body, root_id))
-            if header['kwargs']['tasks']:
+        streams = (may_stream(header, app) and header['kwargs']['tasks']
+                   and not app.backend.is_told_chord_sizes)
+        header_args = () if streams else drive(header.freezing_all(group_id, body, root_id))
+        members = [] if streams else header['kwargs']['tasks']
+        with recorded(app, result.id, lambda record: record.chord(group_id, members, body), root_id,
+                      opens=bool(streams or members)):
+            if streams:
+                header_result = send_header(header, body, root_id, partial_args, kwargs, of_header)
+            elif members:
                 slots = slots_of(header)
                 body['chord_size'] = len(slots)
                 app.backend.apply_chord(header_args, body, interval=interval, countdown=countdown,

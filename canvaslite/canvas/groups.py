@@ -14,6 +14,7 @@ from kombu.utils.functional import fxrange
 from canvaslite.canvas.freezing import Freezing, add_header, bind_end, drive, flatten_members, freezing_members
 from canvaslite.canvas.members import as_members, is_linked, is_signature, is_strict
 from canvaslite.canvas.parts import Canvas, apply_part, name_module_once
+from canvaslite.canvas.records import recorded
 from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.steps import make_chord
 from canvaslite.canvas.strict import joined, strict_copy
@@ -100,10 +101,9 @@ class group(Canvas):
             results = drive(freezing_members(members, True, group_id=group_id, root_id=root_id))
         args, kwargs = self.partials(args, kwargs)
         burst: AbstractContextManager[Any] = app.publisher.burst() if producer is None else nullcontext(producer)
-        with burst as producer:
+        with recorded(app, group_id, lambda record: record.group(group_id, members), root_id), burst as producer:
             options = {**options, 'args': args, 'kwargs': kwargs, 'add_to_parent': False}
-            members = _hold_members(app, members, results, producer, options)
-            _send_members(members, producer, options)
+            _send_members(_hold_members(app, members, results, producer, options), producer, options)
         result = self._result(group_id, results)
         parent = app.current_worker_task
         if add_to_parent and parent:
@@ -187,8 +187,7 @@ class group(Canvas):
         return self.app.GroupResult(own_id, results)
 
     def link(self, callback: Any) -> Any:
-        """Run `callback`, without a result, when the first member succeeds; if canvases are strict, with the list when
-        all have succeeded."""
+        """Run `callback`, without a result, when the first member succeeds; if strict, with the list, when all have."""
         if is_strict(self):
             return super().link(callback)
         return self.change_members()[0].link(callback.clone().set(immutable=True))
@@ -204,12 +203,6 @@ class group(Canvas):
         """Its text, of those of its parts."""
         members = self.tasks
         return name_module_once(members[0], f'group({show(members)})') if members else 'group(<empty>)'
-
-
-def _share_chord(options: dict[str, Any]) -> dict[str, Any]:
-    """`options` of tasks that are parts of the same chord, such that it is encoded once for all of them."""
-    chord = options.get('chord')
-    return options if chord is None else {**options, 'chord': Undecoded(value=chord)}
 
 
 class _Sending(threading.local):
@@ -251,7 +244,7 @@ def _send_members(members: list[Any], producer: Any, options: dict[str, Any]) ->
     """
     options = {**options, 'producer': producer}
     first = next((place for place, member in enumerate(members) if member.KIND != 'task'), len(members))
-    of_tasks = _share_chord(options)
+    of_tasks = options if options.get('chord') is None else {**options, 'chord': Undecoded(value=options['chord'])}
     for member in members[:first]:
         member.apply_async(**of_tasks)
     waiting = deque((member, options) for member in members[first:])

@@ -80,12 +80,10 @@ class Signature(dict[str, Any]):
     @classmethod
     def register_type(cls, name: str | None = None) -> Callable[[_Type], _Type]:
         """Class decorator: dicts with this ``subtask_type`` (the class's name by default) become such signatures."""
-        return bind(cls._register, name)
-
-    @classmethod
-    def _register(cls, name: str | None, registered: _Type) -> _Type:
-        cls.TYPES[name or registered.__name__] = registered
-        return registered
+        def register(registered: _Type) -> _Type:
+            cls.TYPES[name or registered.__name__] = registered
+            return registered
+        return register
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Any = None) -> Any:
@@ -251,9 +249,8 @@ class Signature(dict[str, Any]):
         An id that it has already stays. The other arguments are written to its options where given.
         """
         options = self['options']
-        task_id = options.get('task_id')
-        if task_id is None:
-            task_id = options['task_id'] = _id or uuid()
+        if options.get('task_id') is None:
+            options['task_id'] = _id or uuid()
         if root_id:
             options['root_id'] = root_id
         if parent_id:
@@ -266,7 +263,7 @@ class Signature(dict[str, Any]):
             options['chord'] = chord
         if group_index is not None:
             options['group_index'] = group_index
-        return self.AsyncResult(task_id)
+        return self.AsyncResult(options['task_id'])
 
     def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
         """Add partial arguments, in place, unless it is immutable."""

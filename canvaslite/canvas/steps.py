@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from canvaslite.canvas.members import (
@@ -24,6 +25,7 @@ from canvaslite.canvas.members import (
 )
 
 
+@dataclass(slots=True)
 class Steps:
     """Steps of a chain being built.
 
@@ -31,13 +33,10 @@ class Steps:
     While `bare`, the result is not a chain but its only step: what began as a group or a chord.
     """
 
-    __slots__ = ('bare', 'owned', 'shared', 'steps')
-
-    def __init__(self, steps: list[Any], owned: int = 0, shared: bool = False, bare: bool = False) -> None:
-        self.steps = steps
-        self.owned = owned
-        self.shared = shared
-        self.bare = bare
+    steps: list[Any]
+    owned: int = 0
+    shared: bool = False
+    bare: bool = False
 
     def add(self, other: Any) -> None:
         """Let `other` follow. Raises `TypeError` when it has a step that is no signature."""
@@ -83,8 +82,7 @@ class Steps:
         self.owned = min(self.owned, len(self.steps) - 1)
 
     def _leave_bare_chord(self) -> None:
-        if self.bare and self.steps[-1].KIND == 'chord':
-            self.bare = False
+        self.bare = self.bare and self.steps[-1].KIND != 'chord'
 
     def build(self, chain_class: Any, app: Any) -> Any:
         """The canvas."""

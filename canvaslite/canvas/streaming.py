@@ -9,6 +9,7 @@ from typing import Any
 from canvaslite.canvas.freezing import drive
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_signature
+from canvaslite.canvas.records import keep_members
 from canvaslite.canvas.signatures import Signature
 from canvaslite.result import GroupResult
 
@@ -37,6 +38,7 @@ def send_header(header: Any, body: Any, root_id: str | None, args: Any, kwargs: 
         part._disposable = True
         results += drive(part.freezing_all(group_id, body, root_id, start=len(results)))[1]
         slots += slots_of(part)
+        keep_members(app, group_id, part['kwargs']['tasks'])
         if is_last:
             if any(isinstance(result, GroupResult) for result in results):
                 app.backend.save_group(group_id, app.GroupResult(group_id, results))

@@ -13,6 +13,7 @@ from kombu.exceptions import KombuError, OperationalError
 
 from canvaslite.app.application import Celery
 from canvaslite.app.discovery import find_app
+from canvaslite.cli.canvas import canvas
 from canvaslite.cli.worker import worker
 from canvaslite.current import get_current_app
 from canvaslite.exceptions import BackendError, CeleryError
@@ -68,6 +69,7 @@ def root(context: click.Context, app: str | None, broker: str | None, result_bac
 
 
 root.add_command(worker)
+root.add_command(canvas)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

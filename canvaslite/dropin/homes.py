@@ -17,7 +17,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     'app.task': ('app.task', 'app.replace', 'app.retry', 'current'),
     'app.trace': ('execution.tracer', 'execution.run', 'execution.entry', 'execution.outcome', 'execution.keeping',
                   'execution.successors', 'execution.announcing', 'execution.duplicates', 'execution.verdicts'),
-    'app.utils': ('app.settings', 'app.names', 'app.application'),
+    'app.utils': ('app.settings', 'app.sources', 'app.application'),
     'backends.asynchronous': ('backends.waiting',),
     'backends.base': ('backends.base', 'backends.store', 'backends.keyvalue', 'backends.waiting', 'backends.codec',
                       'backends.chords', 'backends.failures'),

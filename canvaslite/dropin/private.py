@@ -6,6 +6,7 @@ import pickle as _pickle
 import platform
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -68,12 +69,9 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(name)
 
 
-def _clear_chord_option(sig: Any) -> None:
-    bind_end(sig, None, None)
-
-
-def _fold_chain(tasks: Any) -> Any:
-    return fold_chain(tasks, _chain)
+_clear_chord_option = partial(bind_end, group_id=None, chord=None)
+_fold_chain = partial(fold_chain, chain_class=_chain)
+_maybe_group = _as_header
 
 
 def _merge_chain_step(steps: Any, other: Any, clone_other: bool = True) -> Any:
@@ -84,14 +82,10 @@ def _merge_chain_step(steps: Any, other: Any, clone_other: bool = True) -> Any:
     return merged.steps
 
 
-def _maybe_group(tasks: Any, app: Any) -> Any:
-    return _as_header(tasks, app)
-
-
 def _strip_chord_header_links(sig: Any) -> None:
     for part in filter(is_signature, (sig['kwargs'].get('header'), *(sig['kwargs'].get('tasks') or ()))):
         if sig.KIND == 'chord':
-            bind_end(part, None, None)
+            _clear_chord_option(part)
         _strip_chord_header_links(part)
 
 

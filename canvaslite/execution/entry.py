@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from traceback import walk_tb
 
 from canvaslite import states
 from canvaslite.context import Context, RunStack
 from canvaslite.current import App, set_current_app, set_default_app
-from canvaslite.execution.duplicates import end_copy, is_done_already, judge_copy, repeat_record
+from canvaslite.execution.duplicates import end_copy, is_done_already, judge_copy, judge_delayed, repeat_record
 from canvaslite.execution.keeping import Unrecorded
-from canvaslite.execution.message import Head, MessageReader, read_head
+from canvaslite.execution.losses import begin_again, end_again
+from canvaslite.execution.message import Head, MessageReader, describe, read_head
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import PreparedTask, Run
 from canvaslite.execution.tracer import trace
 from canvaslite.execution.verdicts import record_verdict, refuse
 from canvaslite.protocol.job import Job, Verdict
-from canvaslite.utils.saferepr import saferepr, truncate
+from canvaslite.utils.inflate import Limits
+from canvaslite.utils.redact import for_log
 
 logger = logging.getLogger('celery.app.trace')
 
 #: States of a task that nobody has started; a revoke may set them to REVOKED.
 _NOT_STARTED = (states.PENDING, states.RECEIVED, states.RETRY, states.REJECTED)
-LONGEST_NOTE = 1990  #: characters, for the parent's log
 
 
 class Executor:
@@ -31,7 +34,7 @@ class Executor:
     Made in the process that runs the tasks (a prefork child, or the worker itself); it makes `app` the current one.
     """
 
-    __slots__ = ('app', 'prepared', 'reader', 'swept', 'tasks')
+    __slots__ = ('app', 'given_up', 'prepared', 'reader', 'swept', 'tasks')
 
     def __init__(self, app: App, hostname: str | None = None) -> None:
         set_current_app(app)
@@ -39,25 +42,34 @@ class Executor:
         app.finalize()
         self.app = app
         self.tasks = app.tasks
-        self.reader = MessageReader(app.conf.accept_content, hostname)
+        self.reader = MessageReader(app.conf.accept_content, hostname, Limits.of(app.conf))
         self.prepared: dict[str, PreparedTask] = {}
+        #: The thread that runs this was told to end, but cannot be made to.
+        self.given_up = False
         #: Whether the last look at the chords succeeded.
         self.swept = True
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, job: Job, on_read: Callable[[], None] | None = None) -> Outcome:
         """Run the task that `job` asks for, or record its verdict. A message that cannot be understood is an outcome.
 
+        `on_read` is called when it was understood, before the task begins: from then on it may be acknowledged.
         Raises only what is no `Exception` and comes from the task: ``SystemExit``, ``KeyboardInterrupt``.
         """
         try:
-            outcome = self._run(job)
+            outcome = self._run(job, on_read)
         except Unrecorded as exc:
             outcome = Outcome(Kind.UNRECORDED, exc, note=str(exc))
-        if outcome.note:
-            return outcome._replace(note=truncate(' '.join(outcome.note.splitlines()), LONGEST_NOTE))
-        return outcome
+        if isinstance(outcome.value, BaseException):
+            clear_frames_of(outcome.value)
+        return outcome._replace(note=for_log(outcome.note)) if outcome.note else outcome
 
-    def _run(self, job: Job) -> Outcome:
+    def give_up(self) -> None:
+        """Keep nothing of what runs here now: its outcome is known to be another. Called in another thread."""
+        self.given_up = True
+        for prepared in list(self.prepared.values()):
+            prepared.given_up = True
+
+    def _run(self, job: Job, on_read: Callable[[], None] | None) -> Outcome:
         if job.verdict is not None and job.verdict.kind in ('sweep', 'mark'):
             return self._sweep() if job.verdict.kind == 'sweep' else self._mark_revoked(job.verdict.detail)
         head = None
@@ -66,18 +78,12 @@ class Executor:
             run, verdict = self._prepare(self.reader.read(job, head), job)
         except Exception as exc:
             return self._refuse_unreadable(job, head, exc)
+        if on_read is not None:
+            on_read()
         try:
-            if verdict is not None:
-                return record_verdict(run, verdict)
-            if job.redelivered and is_done_already(run):
-                return repeat_record(run)
+            outcome = self._deal_with(run, verdict, job.redelivered)
             if run.context.headers:
-                judged = judge_copy(run, job.redelivered)
-                if judged is not None:
-                    return judged
-            outcome = trace(run)
-            if run.context.headers:
-                end_copy(run)
+                end_copy(run, outcome.kind)
             return outcome
         except Unrecorded:
             raise
@@ -86,6 +92,16 @@ class Executor:
             logger.critical('Task [%s]: internal error: %r', run.id, exc, exc_info=True)
             refuse(run, exc)
             return Outcome(Kind.FAILURE, exc)
+
+    def _deal_with(self, run: Run, verdict: Verdict | None, redelivered: bool) -> Outcome:
+        if verdict is not None:
+            return record_verdict(run, verdict)
+        if redelivered and is_done_already(run):
+            return repeat_record(run)
+        judged = judge_delayed(run) or judge_copy(run, redelivered) if run.context.headers else None
+        if judged is not None:
+            return record_verdict(run, judged) if isinstance(judged, Verdict) else judged
+        return _run_again(run) if redelivered else trace(run)
 
     def _sweep(self) -> Outcome:
         try:
@@ -123,16 +139,36 @@ class Executor:
 
     def _refuse_unreadable(self, job: Job, head: Head | None, exc: Exception) -> Outcome:
         """Let those who wait for a message that cannot be read know, as far as its headers say who they are."""
-        context = None if head is None else self.reader.read_head_only(job, head)
+        context = None if head is None or self.reader.wants_signatures else self.reader.read_head_only(job, head)
         if context is not None:
             run, _ = self._prepare(context, job)
             if job.verdict is not None:
                 return record_verdict(run, job.verdict)
             refuse(run, exc)
-        said, form = None, ''
-        if head is not None:
-            said = {name: value for name, value in head.headers.items() if name != 'args'}
-            form = f' [type:{head.content_type!r} encoding:{head.content_encoding!r}]'
-        note = (f'{type(exc).__name__}: {exc}{form} headers:{saferepr(said, 600)} '
-                f'body:{saferepr(job.body[:300], 300)} ({len(job.body)}b)')
-        return Outcome(Kind.UNDECODABLE, exc, note=note)
+        return Outcome(Kind.UNDECODABLE, exc, note=f'{type(exc).__name__}: {exc} {describe(job, head)}')
+
+
+def clear_frames_of(exc: BaseException) -> None:
+    """Forget the variables of the calls that `exc`, and what it came of, went through, as Celery does: one of them is
+    the run that has the error, so that only a full garbage collection would free them, and that is rare."""
+    pending: list[BaseException | None] = [exc]
+    seen: set[int] = set()
+    while pending:
+        error = pending.pop()
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            for frame, _ in walk_tb(error.__traceback__):
+                with suppress(RuntimeError):  # it is running
+                    frame.clear()
+                    _ = frame.f_locals  # whoever looked at it has left a copy there: this brings it up to date
+            pending += (error.__cause__, error.__context__, getattr(error, 'exc', None))
+
+
+def _run_again(run: Run) -> Outcome:
+    """The run of a message that was delivered before, perhaps to a worker that it ended."""
+    mark, judged = begin_again(run)
+    if judged is not None:
+        return judged
+    outcome = trace(run)
+    end_again(run, mark, outcome)
+    return outcome

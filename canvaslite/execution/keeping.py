@@ -115,26 +115,25 @@ def storable(backend: Any, exc: Any) -> Any:
     return picklable
 
 
-def persist(run: Run, operation: str, *args: Any, **kwargs: Any) -> None:
+def persist(run: Run, operation: str, *args: Any, **kwargs: Any) -> Any:
     """Call a method of the store, `patiently`."""
-    patiently(run, partial(getattr(run.task.backend, operation), *args, **kwargs))
+    return patiently(run, partial(getattr(run.task.backend, operation), *args, **kwargs))
 
 
-def patiently(run: Run, call: Callable[[], Any], patience: float = STORE_PATIENCE) -> None:
-    """Make the call, and again while store or broker are away, for up to `patience` seconds.
+def patiently(run: Run, call: Callable[[], Any], patience: float | None = None) -> Any:
+    """What the call gives, made again while store or broker are away, for up to `patience` seconds, or STORE_PATIENCE.
 
     Raises `Unrecorded` if they stay away, and whatever else the call raises. An eager caller does not wait.
     """
     backend, pause, give_up = run.task.backend, FIRST_PAUSE, 0.0
     while True:
         try:
-            call()
-            return
+            return call()
         except Exception as exc:
             if run.eager or not is_outage(backend, exc):
                 raise
             now = time.monotonic()
-            give_up = give_up or now + patience
+            give_up = give_up or now + (STORE_PATIENCE if patience is None else patience)
             if now >= give_up:
                 raise Unrecorded(f'{run.shown_name}[{run.id}]: the outcome could not be recorded: '
                                  f'{type(exc).__name__}: {exc}') from exc

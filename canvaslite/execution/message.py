@@ -7,20 +7,28 @@ Everything else goes through kombu's registry and `canvaslite.protocol`, which s
 from __future__ import annotations
 
 import pickle
+from json import JSONDecodeError
 from typing import Any, NamedTuple
 
-from kombu.compression import decompress
-from kombu.exceptions import DecodeError
+from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import loads, prepare_accept_content, registry
 from kombu.utils import json as kombu_json
 
+from canvaslite import wire
 from canvaslite.context import Context
+from canvaslite.exceptions import SecurityError
 from canvaslite.protocol import decode as decode_protocol
 from canvaslite.protocol.job import AMQP_PROPERTIES, Job
+from canvaslite.protocol.v2 import check_canvas
 from canvaslite.transport.properties import decode_properties
+from canvaslite.transport.signed import check_message
+from canvaslite.utils.deepjson import TooDeep
+from canvaslite.utils.inflate import Limits, decompress
 from canvaslite.utils.undecoded import read_body
+from canvaslite.wire import DELAYED_HEADER
 
 JSON = 'application/json'
+DEFAULT_LIMITS = Limits()
 
 
 class Head(NamedTuple):
@@ -50,10 +58,13 @@ def read_head(job: Job) -> Head:
 class MessageReader:
     """Makes contexts of messages, for one app and one worker."""
 
-    __slots__ = ('accept', 'hostname', 'short_way')
+    __slots__ = ('accept', 'hostname', 'limits', 'short_way', 'wants_signatures')
 
-    def __init__(self, accept_content: Any, hostname: str | None) -> None:
+    def __init__(self, accept_content: Any, hostname: str | None, limits: Limits = DEFAULT_LIMITS) -> None:
         self.accept = prepare_accept_content(accept_content)
+        self.limits = limits
+        #: What is not signed is not even told to have failed: the id may be that of another's task.
+        self.wants_signatures = bool(self.accept) and wire.AUTH_TYPE in self.accept
         self.hostname = hostname
         # A user may have registered another JSON, or refuse to accept any.
         own_json = registry._decoders.get(JSON) is kombu_json.loads
@@ -72,6 +83,7 @@ class MessageReader:
             values['args'] = args
             values['kwargs'] = kwargs
             if embed:
+                check_canvas(embed)
                 values.update(embed)
         else:
             values = _read_any_protocol(head, payload)
@@ -80,16 +92,22 @@ class MessageReader:
     def decode_body(self, body: bytes, head: Head) -> Any:
         """The body as data."""
         if head.compression:
-            try:
-                body = decompress(body, head.compression)
-            except Exception as exc:
-                raise DecodeError(f'the body cannot be decompressed as {head.compression!r}: {exc!r}') from exc
-        if head.content_type == JSON and self.short_way:
-            try:
+            body = decompress(body, head.compression, self.limits)
+        if head.content_type == wire.AUTH_TYPE:
+            check_message(head.headers, head.properties, body)
+        try:
+            if head.content_type == JSON and self.short_way:
                 return read_body(body.decode())
-            except Exception as exc:
-                raise DecodeError(str(exc)) from exc
-        return loads(body, head.content_type, head.content_encoding, accept=self.accept)
+            return loads(body, head.content_type, head.content_encoding, accept=self.accept)
+        except ContentDisallowed:
+            raise
+        except Exception as exc:
+            # Other errors may quote what they have read.
+            cause = exc.__cause__ or exc
+            if isinstance(cause, SecurityError):
+                raise cause from None
+            said = f': {cause}' if isinstance(cause, (UnicodeDecodeError, JSONDecodeError, TooDeep)) else ''
+            raise DecodeError(f'the body cannot be read as {head.content_type}: {type(cause).__name__}{said}') from exc
 
     def make_context(self, values: dict[str, Any], head: Head, job: Job) -> Context:
         """A context of `values`, which becomes the context's own."""
@@ -100,7 +118,10 @@ class MessageReader:
         values['properties'] = properties
         values['correlation_id'] = properties.get('correlation_id')
         values['reply_to'] = properties.get('reply_to')
-        values['delivery_info'] = {'exchange': job.exchange, 'routing_key': job.routing_key,
+        exchange, routing_key = job.exchange, job.routing_key
+        if values.get(DELAYED_HEADER).__class__ is list and len(values[DELAYED_HEADER]) == 4:
+            _, exchange, routing_key, _ = values[DELAYED_HEADER]  # where it was sent to, before it was delayed
+        values['delivery_info'] = {'exchange': exchange, 'routing_key': routing_key,
                                    'priority': properties.get('priority'), 'redelivered': job.redelivered}
         return context
 
@@ -111,6 +132,16 @@ class MessageReader:
             return None
         headers['args'], headers['kwargs'] = (), {}
         return self.make_context(headers, head, job)
+
+
+def describe(job: Job, head: Head | None) -> str:
+    """A message that is refused, for the log: whence it comes, but nothing of what it says."""
+    said = f'exchange: {job.exchange!r}, routing key: {job.routing_key!r}, {len(job.body)} bytes'
+    if head is not None:
+        known = {'type': head.content_type, 'encoding': head.content_encoding, 'compression': head.compression,
+                 **{name: head.headers.get(name) for name in ('id', 'task', 'origin')}}
+        said += ''.join(f', {name}: {value!r:.255}' for name, value in known.items() if value is not None)
+    return f'[{said}]'
 
 
 def _is_plain_task(headers: dict[str, Any], payload: Any) -> bool:

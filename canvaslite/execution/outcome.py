@@ -30,6 +30,8 @@ class Kind(IntEnum):
     SWEPT = 11
     #: Another copy of the message runs elsewhere: to be tried again when that has ended.
     HELD = 12
+    #: The task ended its process, or its worker, too often: recorded as lost, its message to be dead-lettered.
+    POISONED = 13
 
 
 class Outcome(NamedTuple):
@@ -42,5 +44,5 @@ class Outcome(NamedTuple):
     traceback: str | None = None
     #: Seconds the task's own code took.
     runtime: float = 0.0
-    #: One line for the parent's log, where the parent is to log it (UNDECODABLE, UNKNOWN, UNRECORDED).
+    #: One line for the parent's log, where the parent is to log it (UNDECODABLE, UNKNOWN, UNRECORDED, POISONED).
     note: str = ''

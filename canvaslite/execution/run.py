@@ -40,13 +40,15 @@ class PreparedTask:
     Hooks that the task does not override are None, so that they cost nothing.
     """
 
-    __slots__ = ('after_return', 'app', 'before_start', 'calls_itself', 'function', 'name', 'on_success', 'signatures',
-                 'task')
+    __slots__ = ('after_return', 'app', 'before_start', 'calls_itself', 'function', 'given_up', 'name', 'on_success',
+                 'signatures', 'task')
 
     def __init__(self, task: Any, app: App) -> None:
         self.task = task
         self.app = app
         self.name: str = task.name
+        #: What runs of it is not to be kept any more.
+        self.given_up = False
         #: Whether the task overrides ``__call__``, which then has to be part of the run.
         self.calls_itself: bool = task.overrides('__call__')
         self.function: Callable[..., Any] = task if self.calls_itself else task.run

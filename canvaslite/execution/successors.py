@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from canvaslite import wire
-from canvaslite.backends.failures import successor_id
 from canvaslite.canvas import maybe_signature
+from canvaslite.canvas.records import part_of_a_canvas
 from canvaslite.context import Context
 from canvaslite.current import App
 from canvaslite.utils.undecoded import ChainTail
-from canvaslite.utils.uuid import uuid
+from canvaslite.utils.uuid import successor_id, uuid
 
 
 class Dropped(Exception):
@@ -34,15 +34,13 @@ def send_successors(app: App, context: Context, value: Any, again: bool = True, 
         if priority is not None:
             options['priority'] = priority
     burst: AbstractContextManager[Any] = nullcontext() if app.conf.task_always_eager else app.publisher.burst()
-    try:
-        with app.publisher.marked(_copy_marks(app, again, late)), burst as producer:
-            if producer is not None:
-                options['producer'] = producer
-            _make_successors(app, context, value, options)
-            if keep is not None and not keep():
-                raise Dropped
-    except Dropped:
-        pass  # `keep` has seen to the rest
+    # (`Dropped`: `keep` has seen to the rest.)
+    with suppress(Dropped), app.publisher.marked(_copy_marks(app, again, late)), burst as producer:
+        if producer is not None:
+            options['producer'] = producer
+        _make_successors(app, context, value, options)
+        if keep is not None and not keep():
+            raise Dropped
 
 
 def is_repeated(context: Context) -> bool:
@@ -70,7 +68,9 @@ def links_of(app: App, context: Context) -> list[tuple[Any, str]]:
 
 def _make_successors(app: App, context: Context, value: Any, options: dict[str, Any]) -> None:
     for link, task_id in links_of(app, context):
-        link.apply_async((value,), task_id=task_id, **options)
+        # A canvas that is linked has the ids of its parts from now on only: it is recorded now.
+        with part_of_a_canvas() if link.KIND == 'task' else nullcontext():
+            link.apply_async((value,), task_id=task_id, **options)
     chain = context.__dict__.get('chain')
     if chain:
         # The chain is stored last step first, and each step hands on what is left of it: undecoded, unless the
@@ -79,4 +79,5 @@ def _make_successors(app: App, context: Context, value: Any, options: dict[str, 
         step = maybe_signature(step, app=app)
         if isinstance(rest, ChainTail) and step.KIND != 'task':
             rest = rest.decode()
-        step.apply_async((value,), chain=rest, **options)
+        with part_of_a_canvas():
+            step.apply_async((value,), chain=rest, **options)

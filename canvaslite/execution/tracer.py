@@ -20,17 +20,21 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from functools import partial
 from time import monotonic
+from types import CoroutineType
 
 from canvaslite import states
 from canvaslite.current import task_stack
+from canvaslite.exceptions import OperationalError
 from canvaslite.execution.announcing import announce_end, announce_internal_error
 from canvaslite.execution.keeping import BROKER_PATIENCE, Unrecorded, is_outage, keep, patiently, persist
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import STATE_OF, Run
 from canvaslite.execution.successors import is_repeated, links_of, send_successors
 from canvaslite.signals import task_postrun, task_prerun
+from canvaslite.utils.functional import await_here
 
 logger = logging.getLogger('celery.app.trace')
 
@@ -55,6 +59,8 @@ def trace(run: Run) -> Outcome:
     try:
         announce_start(run)
         call(run)
+        if run.prepared.given_up:
+            raise SystemExit('the worker has stopped without this task')
         settle(run)
         announce_end(run)
     finally:
@@ -95,6 +101,8 @@ def call(run: Run) -> None:
             if prepared.signatures:
                 run.revive_signatures()
             run.value = prepared.function(*run.args, **run.kwargs)
+            if run.value.__class__ is CoroutineType:
+                run.value = await_here(run.value)
             run.kind = Kind.SUCCESS
         finally:
             user_code.running = was_running
@@ -108,6 +116,9 @@ def call(run: Run) -> None:
 def settle(run: Run) -> None:
     """Keep the outcome, and send what follows a success; the task has failed if that cannot be sent."""
     context = run.context
+    if run.task.acks_late and not run.eager:
+        with suppress(OperationalError):  # what the broker has not got yet is kept, and sent again
+            run.prepared.app.publisher.settle_streams()
     if run.kind is not Kind.SUCCESS or not (context.callbacks or context.__dict__.get('chain')):
         keep(run)
         return

@@ -15,11 +15,11 @@ from canvaslite.exceptions import NotRegistered, Retry, TaskRevokedError, TimeLi
 from canvaslite.execution.announcing import announce_end, call_after_return, call_hook, send_failure
 from canvaslite.execution.duplicates import repeat_record, stored_success
 from canvaslite.execution.keeping import keep, persist, record_failure
+from canvaslite.execution.losses import judge_death
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import Run
 from canvaslite.protocol.job import Verdict
 from canvaslite.signals import task_revoked
-from canvaslite.utils.saferepr import saferepr
 
 logger = logging.getLogger('celery.app.trace')
 
@@ -59,8 +59,8 @@ def record_unknown(run: Run, verdict: Verdict) -> Outcome:
     """No task of that name is registered here."""
     exc = NotRegistered(verdict.detail)
     refuse(run, exc)
-    return Outcome(Kind.UNKNOWN, exc, note=f'Received unregistered task of type {verdict.detail!r}: id {run.id}, '
-                   f'args {saferepr(run.args, 300)}, kwargs {saferepr(run.kwargs, 300)}')
+    return Outcome(Kind.UNKNOWN, exc, note=f'Received unregistered task of type {verdict.detail!r}, id {run.id}, from '
+                   f'{run.context.origin!r:.255}: is its module in imports or include, or found by autodiscover_tasks?')
 
 
 def record_time_limit(run: Run, verdict: Verdict) -> Outcome:
@@ -75,12 +75,18 @@ def record_time_limit(run: Run, verdict: Verdict) -> Outcome:
 
 
 def record_lost(run: Run, verdict: Verdict) -> Outcome:
-    """The process that ran the task died; perhaps it had finished."""
-    exc = WorkerLostError(verdict.detail)
+    """The process that ran the task died; perhaps it had finished. ``died``: else its message is to go back."""
+    reason, times = verdict.detail if verdict.kind == 'died' else (verdict.detail, 0)
+    exc = WorkerLostError(reason)
     stored = stored_success(run)
     if stored is not None:
         logger.warning('Task %s[%s] succeeded before the worker was lost: %r', run.prepared.name, run.id, exc)
         return repeat_record(run, stored)
+    if verdict.kind == 'died':
+        outcome = judge_death(run, reason, times)
+        if outcome.kind is Kind.POISONED:
+            send_failure(run)
+        return outcome
     if _retry(run, exc):
         keep(run)
         announce_end(run)
@@ -97,6 +103,7 @@ _RECORDERS: dict[str, Callable[[Run, Verdict], Outcome]] = {
     'expired': record_revoked,
     'terminated': record_revoked,
     'lost': record_lost,
+    'died': record_lost,
     'timelimit': record_time_limit,
     'unknown': record_unknown,
 }

@@ -63,11 +63,14 @@ class Listener(Protocol):
 
 
 class Preparation:
-    """What makes a process or thread of a pool ready to run tasks, and tidies up when it ends."""
+    """What makes a process or thread of a pool ready to run tasks, and tidies up when it ends. `log` is level and file
+    of the log, where a process that is spawned has to set it up."""
 
-    def __init__(self, app: Any, hostname: str, pool_cls: Any) -> None:
+    def __init__(self, app: Any, hostname: str, pool_cls: Any, log: tuple[Any, Any] | None = None) -> None:
         self.app = app
+        self.log = log
         self.hostname = hostname
+        self.pool_cls = pool_cls
         self.in_processes = bool(pool_cls.can_interrupt)
         #: Threads share the process in which they are; nothing is announced of them.
         self.announces = self.in_processes or pool_cls.name == 'solo'
@@ -87,6 +90,7 @@ class Preparation:
         set_task_join_will_block(False, here=not self.in_processes)
         if self.in_processes:
             signals.worker_process_shutdown.send(sender=self.hostname, pid=os.getpid(), exitcode=exitcode)
+            self.app.publisher.finish_streams()
 
 
 class Pool(ABC):
@@ -144,6 +148,14 @@ class Pool(ABC):
     @abstractmethod
     def terminate(self) -> None:
         """End everything at once, whatever runs."""
+
+    @abstractmethod
+    def end_running(self) -> None:
+        """End what runs: tell the listener that it was lost, perhaps later, and go on with what is submitted then."""
+
+    def interrupt(self, at_once: bool) -> None:  # noqa: B027 - only where tasks run in the loop's thread
+        """A cold stop was asked for, of which the loop may not learn; called in a signal handler. Not `at_once`: after
+        the time that running tasks are to have."""
 
     def terminate_job(self, request: Any, signum: int) -> bool:
         """Send `signum` to the process that runs `request`; False when it does not run or cannot be interrupted."""

@@ -8,8 +8,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
+from canvaslite.execution.entry import Executor
 from canvaslite.execution.outcome import Outcome
 from canvaslite.pools.base import Doorbell, Listener, Pool, Preparation
 
@@ -22,8 +24,9 @@ class ThreadPool(Pool):
     def __init__(self, limit: int, preparation: Preparation, listener: Listener, **options: Any) -> None:
         super().__init__(limit, preparation, listener, **options)
         self._handed: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._reports: deque[tuple[Any, Outcome | float | str]] = deque()
-        self._running: dict[Any, None] = {}
+        self._reports: deque[tuple[Executor, Any, Outcome | float | str]] = deque()
+        #: What runs, and who runs it.
+        self._running: dict[Any, Executor] = {}
         self._bell = Doorbell(self._read_reports)
         self._threads: list[threading.Thread] = []
         self._busy = 0
@@ -43,26 +46,28 @@ class ThreadPool(Pool):
 
     def _work(self, index: int) -> None:
         runner = self.preparation.enter(index)
-        while True:
+        while not runner.given_up:
             request = self._handed.get()
             if request is None:
                 return
-            self._report(request, time.monotonic())
             try:
-                self._report(request, runner.run(request.job()))
+                on_read = partial(self._report, runner, request, time.monotonic())
+                self._report(runner, request, runner.run(request.job(), on_read))
             except BaseException as exc:  # SystemExit would end the thread without a word
-                self._report(request, f'Worker exited prematurely: {exc!r}.')
+                self._report(runner, request, f'Worker exited prematurely: {exc!r}.')
 
-    def _report(self, request: Any, event: Outcome | float | str) -> None:
+    def _report(self, runner: Executor, request: Any, event: Outcome | float | str) -> None:
         """Tell the loop that `request` started (when), ended (how), or was lost (why)."""
-        self._reports.append((request, event))
+        self._reports.append((runner, request, event))
         self._bell.ring()
 
     def _read_reports(self) -> None:
         while self._reports:
-            request, event = self._reports.popleft()
+            runner, request, event = self._reports.popleft()
+            if runner.given_up:
+                continue
             if isinstance(event, float):
-                self._running[request] = None
+                self._running[request] = runner
                 self.listener.on_started(request, os.getpid(), event)
                 continue
             self._running.pop(request, None)
@@ -93,6 +98,17 @@ class ThreadPool(Pool):
         self.limit -= n
         for _ in range(n):
             self._handed.put(None)
+
+    def end_running(self) -> None:
+        """A thread cannot be ended. It goes on as long as this process, but what it does is not kept any more; others
+        take its place."""
+        self._read_reports()
+        given_up = [request for request in self._running if request.verdict is None]
+        for request in given_up:
+            self._running.pop(request).give_up()
+            self._busy -= 1
+            self.listener.on_lost(request, 'Worker exited prematurely.')
+        self._start_threads(len(given_up))
 
     def stop(self, timeout: float) -> None:
         self._dismiss()

@@ -13,11 +13,13 @@ KOMBU_PROPERTIES = 1
 class Verdict(NamedTuple):
     """Why a task is not to be run: whoever gets the job records it, for the parent never touches the result store."""
 
-    #: One of ``revoked``, ``expired``, ``terminated``, ``lost``, ``timelimit``, ``unknown``; or, without a message,
-    #: ``sweep`` (look at the chords that are due) and ``mark`` (as revoked, if they have not begun).
+    #: One of ``revoked``, ``expired``, ``terminated``, ``lost``, ``died`` (lost, to go back to its queue unless that
+    #: happened too often), ``timelimit``, ``unknown``; or, without a message, ``sweep`` (look at the chords that are
+    #: due) and ``mark`` (as revoked, if they have not begun).
     kind: str
-    #: ``lost``: the message for `WorkerLostError`. ``timelimit``: the limit in seconds.
-    #: ``terminated``: the signal's name. ``unknown``: the task's name. ``mark``: ids.
+    #: ``lost``: the message for `WorkerLostError`. ``died``: also how often the worker has seen it.
+    #: ``timelimit``: the limit in seconds. ``terminated``: the signal's name. ``unknown``: the task's name.
+    #: ``mark``: ids.
     detail: Any = None
 
 

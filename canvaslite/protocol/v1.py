@@ -27,8 +27,7 @@ def encode_body(env: Envelope) -> dict[str, Any]:
 
 
 def decode(headers: Mapping[str, Any], properties: Mapping[str, Any], payload: Mapping[str, Any]) -> Envelope:
-    """The envelope in a message with the mapping `payload` as body; headers of protocol 2, if any, are read first.
-    Raises `InvalidTaskError`."""
+    """The envelope in a message with body `payload`; headers of protocol 2 come first. Raises `InvalidTaskError`."""
     canvas = {name: payload.get(name) for name in ('callbacks', 'errbacks', 'chord')}
     body = (payload.get('args', ()), payload.get('kwargs', {}), canvas)
     env = v2.decode({**payload, **headers}, properties, body)

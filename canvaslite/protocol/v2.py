@@ -8,6 +8,7 @@ from typing import Any
 from canvaslite import wire
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.protocol.envelope import Envelope
+from canvaslite.utils.undecoded import Undecoded
 
 #: Headers that say something of the message, not of the task: kombu sets them anew when the task is sent again.
 _OF_THE_MESSAGE = frozenset({'compression'})
@@ -71,7 +72,20 @@ def _split(payload: Any) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:
         return args, kwargs, {}
     if not isinstance(embed, Mapping):
         raise InvalidTaskError(f'The canvas in a task message must be a mapping, not {_describe(embed)}.')
+    check_canvas(embed)
     return args, kwargs, embed
+
+
+def check_canvas(embed: Mapping[str, Any]) -> None:
+    """Raise `InvalidTaskError` for what cannot be sent after the task: better now than when the task has run."""
+    for name in ('callbacks', 'errbacks', 'chain', 'chord'):
+        value = embed.get(name)
+        if not value or isinstance(value, Undecoded):
+            continue
+        for step in value if isinstance(value, (list, tuple)) else (value,):
+            if not isinstance(step, Mapping) or not isinstance(step.get('task'), str):
+                raise InvalidTaskError(f'What a task message has as its {name} must be signatures, not '
+                                       f'{_describe(step)}.')
 
 
 def _describe(value: Any) -> str:

@@ -1,48 +1,73 @@
 """The channels through which an app publishes, so that no message is lost: write, confirm, try again after an error.
 
-`ChannelPool` lends `PublishChannel` objects; a `Burst` sends many messages over one.
-
 Every channel has a connection to itself, so threads never share a socket, and an error on one concerns nobody else.
 
-What is known to have arrived is never sent again. Without publisher confirms that is known after an answer from the
-broker to anything on the same channel, because it handles a channel's methods in order. So a message may arrive twice
-when the connection breaks between its writing and that knowledge, but it does not get lost.
+What the broker has confirmed is never sent again; what it has not is kept. A burst, and the first message after a
+long silence or to a new destination, is confirmed before its caller goes on. Messages that follow one by one are a
+*stream*: its callers go on at once, and the confirms are gathered in windows. What the broker does not confirm of a
+stream is sent again, by the next caller or by the pool's thread; what it refuses can no longer be told to a caller, so
+it is logged with its id, and the channel makes no more streams. A queue that may refuse messages, or a route that is
+not known to lead to a queue, is no place for a stream.
+
+With ``confirm_publish`` off, a message is known to have arrived after an answer from the broker to anything on the same
+channel, because it handles a channel's methods in order. Either way a message may arrive twice when the connection
+breaks between its writing and that knowledge.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from time import monotonic
 from typing import Any
 
+from amqp.exceptions import ChannelError
 from kombu.common import maybe_declare
 from kombu.exceptions import OperationalError
 
 from canvaslite.publish.messages import Destination, RawMessage
 from canvaslite.publish.options import logger
-from canvaslite.transport.confirms import BurstNacked
-from canvaslite.transport.connection import close_inherited
+from canvaslite.transport.confirms import BrokerBlocked, BurstNacked, MessagesReturned
+from canvaslite.transport.properties import decode_properties
 from canvaslite.utils.redact import one_line
 
+__all__ = ('CHUNK', 'PublishChannel', 'unreachable_broker')
+
 #: Bytes gathered before they are written.
-_CHUNK = 65536
-#: Bytes of frames, method and channel numbers beside a message's properties and body.
-_FRAMING = 80
+CHUNK = 65536
 #: Bytes written before the broker is asked whether all have arrived; what is not known to is kept to be sent again.
 _UNKNOWN_AT_MOST = 4 * 1024 * 1024
 #: Destinations that a channel remembers; others are looked up again, which costs little.
 _DESTINATIONS_KEPT = 1000
+#: Seconds between two messages of a stream at most; without one until somebody else looks after it; and until the
+#: first of a window must be confirmed.
+_STREAM_GAP, QUIET, _WINDOW_TIME = 60.0, 0.1, 1.0
+#: Messages of a stream after which the confirms that have come are read.
+_LOOK_EVERY = 32
+#: Bytes of a message that is confirmed alone: the broker may find it too large.
+_LARGE = 1024 * 1024
+#: Task ids named in a log line.
+_IDS_SHOWN = 20
+#: Errors after which another try would end the same.
+_FINAL = (BrokerBlocked, MessagesReturned)
+
+
+class _Refused(OperationalError):
+    """The broker answered, and does not take a message."""
 
 
 class PublishChannel:
     """One connection and its channel, used by one thread at a time; keeps messages not known to have arrived."""
 
     def __init__(self, app: Any) -> None:
+        conf = app.conf
         self._app = app
-        self.connection: Any = app.connection_for_write()
+        #: Seconds without a confirm after which the connection is taken for lost.
+        self._patience: float | None = conf.broker_confirm_timeout
+        self.connection: Any = app.connection_for_write(transport_options={
+            'write_timeout': self._patience, **conf.broker_transport_options,
+            'confirm_publish': conf.broker_transport_options.get('confirm_publish', True)})
         #: None until it is opened, and after it was lost.
         self.channel: Any = None
         #: Destinations whose queues and exchanges were declared on this connection.
@@ -54,8 +79,107 @@ class PublishChannel:
         self._unknown = self._writes = 0
         #: How many messages of the running `_write` are in `_kept`.
         self._written = 0
+        #: What the channel knows of the broker's confirms; it stays readable when the channel is lost.
+        self._confirms: Any = None
+        #: The messages of a stream that are not known to have arrived, and whether they must be written again.
+        self._streamed: list[RawMessage] = []
+        self._adrift = False
+        #: Most messages of a window, 1 for no streams; when the running one must be confirmed.
+        self._window: int = conf.broker_confirm_window if conf.broker_pool_limit != 0 else 1
+        self._settle_by = 0.0
+        #: When a message alone was last sent.
+        self._last = -_STREAM_GAP
 
     # --- sending ---------------------------------------------------------------------------------
+
+    def send_one(self, message: RawMessage) -> bool:
+        """Publish one message; whether it is one of a stream, which somebody has to settle. Raises as `send` does."""
+        now, destination, channel = monotonic(), message.destination, self.channel
+        follows, self._last = now - self._last < _STREAM_GAP, now
+        if channel is not None and self._is_declared(destination):
+            if follows and self._window > 1 and destination.streams and len(message.body) < _LARGE and self._confirming:
+                if len(self._streamed) >= self._window or self._unknown > _UNKNOWN_AT_MOST or now > self._settle_by:
+                    self.settle_stream()
+                    self._settle_by = now + _WINDOW_TIME
+                if self.channel is not None:  # it was lost, if the stream had to be sent again
+                    self._add_to_stream(message)
+                    return bool(self._streamed)
+            elif not self._streamed:
+                self._send_alone(message)
+                return False
+        self.send((message,))
+        self.finish()
+        self.rest()
+        return False
+
+    def _send_alone(self, message: RawMessage) -> None:
+        self._kept = [message]
+        try:
+            self._write_one(message)
+            if self._confirming:
+                self._settle(message.destination)
+        except self._recoverable as exc:
+            self.send((), settle=True, failure=exc)
+        self.rest()
+
+    def _add_to_stream(self, message: RawMessage) -> None:
+        self._streamed.append(message)
+        self._unknown += len(message.body)
+        try:
+            # What is confirmed by now need not be sent again if the connection is lost.
+            self._write_one(message, look=len(self._streamed) % _LOOK_EVERY == 0)
+        except Exception as exc:
+            self._kept, self._streamed = self._streamed, []
+            try:
+                if not isinstance(exc, self._recoverable):
+                    raise
+                self.send((), settle=True, failure=exc)
+            except Exception:
+                self._keep_stream([kept for kept in self._kept if kept is not message])  # that one's caller is told
+                raise
+            self.rest()
+
+    def _write_one(self, message: RawMessage, look: bool = True) -> None:
+        destination, properties, body = message
+        channel = self.channel
+        channel.write_frames(channel.frames(destination.exchange, destination.routing_key, properties, body,
+                                            self._must_arrive(destination)), 1, (), destination.timeout, look)
+
+    @property
+    def streams(self) -> int:
+        """How many messages of a stream are not known to have arrived."""
+        return len(self._streamed)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a stream has ended, or been forgotten: nobody has sent more of it for a while."""
+        return bool(self._streamed) and monotonic() - self._last > QUIET
+
+    def settle_stream(self) -> None:
+        """Learn that all of the stream has arrived. What the broker refuses is logged. Raises `OperationalError` when
+        the broker cannot be reached; the messages are kept, and sent again the next time."""
+        streamed, self._streamed = self._streamed, []
+        if not streamed:
+            return
+        self._kept = [] if self._adrift else streamed
+        try:
+            self.send(streamed if self._adrift else (), settle=True)
+        except (_Refused, ChannelError) as exc:
+            self._window = 1
+            lost = [_id_of(message) for message in self._doubtful(self._kept)]
+            logger.error('The broker did not take %d message(s) whose senders have gone on, of the tasks %s: %s. From '
+                         'now on each message is confirmed before its sender goes on.', len(lost),
+                         ', '.join(lost[:_IDS_SHOWN]) + (', ...' if len(lost) > _IDS_SHOWN else ''), one_line(exc))
+        except BaseException:
+            self._keep_stream(self._kept)
+            raise
+        self.rest()
+
+    def _keep_stream(self, messages: list[RawMessage]) -> None:
+        """Nobody knows whether they arrived: they are to be sent again over another channel."""
+        self._streamed, self._adrift = messages, True
+        self.forget()
+        self.rest()
 
     def send(self, messages: Sequence[RawMessage], settle: bool = False, failure: BaseException | None = None) -> None:
         """Write messages; with `settle` return when they are known to have arrived.
@@ -64,21 +188,29 @@ class PublishChannel:
         and how long to try again. Raises OperationalError when the broker cannot be reached or the retries are used up,
         and `amqp.ChannelError` for a message or a declaration that it does not accept.
         """
+        if self._streamed:
+            self.settle_stream()
         destination = (messages or self._kept)[-1].destination
+        self._written = 0
         if failure is None:
             failure = self._attempt(messages, settle, destination)
-        else:
-            self._kept, self._written = list(messages), len(messages)
         policy = destination.retry_policy
         limit = 0 if policy is None else policy.get('max_retries', 3)
-        tries = 0
+        tries, declared_anew = 0, False
         while failure is not None:
-            tries += 1
             messages = self._take_unsent(failure, messages)
-            if policy is None or (limit is not None and tries > limit):
-                if isinstance(failure, OperationalError):
+            if isinstance(failure, MessagesReturned) and not declared_anew and any(
+                    message.destination.declare for message in messages):
+                logger.warning('%s: it is declared anew.', one_line(failure))
+                declared_anew = True
+                failure = self._attempt(messages, settle, destination)
+                continue
+            tries += 1
+            if policy is None or (limit is not None and tries > limit) or isinstance(failure, _FINAL):
+                self._kept = list(messages)
+                if isinstance(failure, (OperationalError, MessagesReturned)):
                     raise failure
-                raise OperationalError(
+                raise (_Refused if isinstance(failure, BurstNacked) else OperationalError)(
                     f'The broker at {self.connection.as_uri()} did not take the message in {tries} '
                     f'{"try" if tries == 1 else "tries"}: {one_line(failure)}. See the broker\'s log; '
                     'task_publish_retry_policy says how long to go on trying.') from failure
@@ -113,7 +245,7 @@ class PublishChannel:
             self._write(messages, destination.timeout)
             if settle or self._unknown > _UNKNOWN_AT_MOST:
                 self._settle(destination)
-        except (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, *further) as exc:
+        except (*self._recoverable, *further) as exc:
             return exc
         return None
 
@@ -126,6 +258,7 @@ class PublishChannel:
                                          reraise_as_library_errors=False)
             self.declared.clear()
             self.channel = connection.channel()
+            self._confirms, self._adrift = None, False
 
     def _write(self, messages: Sequence[RawMessage], timeout: float | None) -> None:
         channel = self.channel
@@ -135,10 +268,10 @@ class PublishChannel:
             if destination not in self.declared:
                 self._declare(destination)
             frame = channel.frames(destination.exchange, destination.routing_key, properties, body,
-                                   destination.mandatory)
+                                   self._must_arrive(destination))
             frames.append(frame)
             size += len(frame)
-            if size >= _CHUNK or count == len(messages):
+            if size >= CHUNK or count == len(messages):
                 # Kept before it is written: if that is interrupted, nobody knows what arrived.
                 self._kept += messages[self._written:count]
                 self._written = count
@@ -152,15 +285,30 @@ class PublishChannel:
 
     def _declare(self, destination: Destination) -> None:
         """Declare what the destination needs, once per connection where that is possible."""
-        known = self.connection.declared_entities
         for entity in destination.declare:
-            # kombu asks the same, but only after it has copied the entity.
-            if not entity.can_cache_declaration or hash(entity) not in known:
+            if not self._is_known(entity):
                 maybe_declare(entity, self.channel)
         if destination.declared_once:
             if len(self.declared) >= _DESTINATIONS_KEPT:
                 self.declared.clear()
             self.declared.add(destination)
+
+    def _is_declared(self, destination: Destination) -> bool:
+        return destination in self.declared or all(map(self._is_known, destination.declare))
+
+    def _is_known(self, entity: Any) -> bool:
+        # kombu asks the same, but only after it has copied the entity.
+        return bool(entity.can_cache_declaration and hash(entity) in self.connection.declared_entities)
+
+    @property
+    def _recoverable(self) -> tuple[type[BaseException], ...]:
+        """The errors after which another try makes sense."""
+        connection = self.connection
+        return (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, MessagesReturned)
+
+    def _must_arrive(self, destination: Destination) -> bool:
+        """Whether the broker is to send a message back that no queue gets."""
+        return destination.mandatory or (destination.expected and self._confirming)
 
     @property
     def _confirming(self) -> bool:
@@ -170,7 +318,8 @@ class PublishChannel:
     def _settle(self, destination: Destination) -> None:
         """Learn that all that was written has arrived."""
         if self._confirming:
-            self.channel.wait_for_confirms(destination.confirm_timeout or destination.timeout)
+            self._confirms = self.channel.confirms
+            self.channel.wait_for_confirms(destination.confirm_timeout or destination.timeout or self._patience)
         else:
             self.channel.basic_qos(0, 0, False)  # changes nothing; its answer comes after all published before it
         self._kept, self._unknown = [], 0
@@ -180,8 +329,14 @@ class PublishChannel:
         kept, self._kept, self._unknown = self._kept, [], 0
         if isinstance(exc, BurstNacked):
             # The broker has answered for all of them: what it did not refuse is there.
-            kept = [kept[position] for position in exc.positions]
-        elif isinstance(exc, self.connection.recoverable_channel_errors):
+            return [*(kept[position] for position in exc.positions), *messages[self._written:]]
+        if isinstance(exc, MessagesReturned):
+            came_back = {each.properties for each in exc.returned}
+            self.declared.clear()
+            self.connection.declared_entities.clear()
+            return [*(message for message in kept if message.properties in came_back), *messages[self._written:]]
+        kept = self._doubtful(kept)
+        if isinstance(exc, self.connection.recoverable_channel_errors):
             self.channel = None  # the broker closed it; the connection is kept
         else:
             self.forget()
@@ -189,11 +344,19 @@ class PublishChannel:
             self.connection.maybe_switch_next()
         return [*kept, *messages[self._written:]]
 
+    def _doubtful(self, messages: list[RawMessage]) -> list[RawMessage]:
+        """Those of the `messages` since the last verdict that the broker has not confirmed."""
+        confirms = self._confirms if self.channel is None else self.channel.confirms or self._confirms
+        if confirms is None:
+            return messages
+        return [messages[position] for position in confirms.unconfirmed(len(messages))]
+
     # --- the end ---------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Forget the channel and what was declared on it."""
-        self.channel = None
+        self.channel = self._confirms = None
+        self._adrift = bool(self._streamed)
         self.declared.clear()
 
     def rest(self) -> None:
@@ -208,179 +371,8 @@ class PublishChannel:
             self.connection.close()
 
 
-class ChannelPool:
-    """Lends at most ``broker_pool_limit`` channels (None: any number; 0: none is kept), the last one that came back
-    first."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._limit: int | None = app.conf.broker_pool_limit
-        #: Seconds to wait for a free channel.
-        self._timeout: float | None = app.conf.broker_pool_acquire_timeout
-        self._start_empty()
-
-    def _start_empty(self) -> None:
-        #: Taken and given back without a lock: list operations are atomic, and waiting is rare.
-        self._free: list[PublishChannel] = []
-        self._all: set[PublishChannel] = set()
-        self._waiting = 0
-        self._changed = threading.Condition()
-
-    def take(self) -> PublishChannel | None:
-        """A channel for this thread alone, until `release`; None when one would have to be waited for."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            with self._changed:
-                return self._take_or_make()
-
-    def acquire(self) -> PublishChannel:
-        """As `take`, but waits for a free one. Raises OperationalError when there is none in time."""
-        with self._changed:
-            # First said, then looked: `release` appends before it asks whether anybody waits.
-            self._waiting += 1
-            try:
-                lent = self._changed.wait_for(self._take_or_make, self._timeout)
-            finally:
-                self._waiting -= 1
-        if lent is None:
-            raise OperationalError(f'No connection to the broker became free within {self._timeout}s, all '
-                                   f'{self._limit} are in use: raise broker_pool_limit or broker_pool_acquire_timeout.')
-        return lent
-
-    def _take_or_make(self) -> PublishChannel | None:
-        with contextlib.suppress(IndexError):
-            return self._free.pop()
-        if self._limit and len(self._all) >= self._limit:
-            return None
-        made = PublishChannel(self._app)
-        self._all.add(made)
-        return made
-
-    def release(self, channel: PublishChannel) -> None:
-        """Give a channel back."""
-        if channel.retired or self._limit == 0:
-            self._all.discard(channel)
-            channel.forget()
-            channel.connection.close()
-            return
-        self._free.append(channel)
-        if self._waiting:
-            with self._changed:
-                self._changed.notify()
-
-    def close(self) -> None:
-        """Close the channels that nobody uses; those in use close when they come back."""
-        for channel in tuple(self._all):
-            channel.retired = True
-        while self._free:
-            self.release(self._free.pop())
-
-    def abandon(self) -> None:
-        """In a forked child: let go of the parent's connections without a word to the broker."""
-        inherited = self._all
-        self._start_empty()
-        for channel in inherited:
-            channel.forget()
-            close_inherited(channel.connection)
-
-
-class Held(threading.local):
-    """What each thread holds: bursts that have a channel; producers where the transport is not ours. Innermost last."""
-
-    #: Headers that all it publishes gets.
-    marks: Mapping[str, Any] | None = None
-
-    def __init__(self) -> None:
-        self.bursts: list[Burst] = []
-        self.producers: list[Any] = []
-
-
-class Burst:
-    """Gathers messages and writes them together; leaving the ``with`` block sends what is left.
-
-    With publisher confirms the block ends when all messages are confirmed; without, it waits for the broker only where
-    there was more than one write. ``after_task_publish`` is sent when a message is gathered, not when it is written.
-    An exception in the block drops the messages that were not written yet: whoever published them gets that exception.
-
-    A burst may be passed on as ``producer=`` to anything called inside the block, so that a whole canvas uses one
-    channel. It borrows its channel with the first write and keeps it to the end; it never waits for a second one, so
-    threads with a pool of one channel cannot block each other. A burst belongs to one thread.
-    """
-
-    def __init__(self, pool: ChannelPool, held: Held) -> None:
-        self._pool = pool
-        self._held = held
-        self._gathered: list[RawMessage] = []
-        self._size = 0
-        self.lent: PublishChannel | None = None
-        self._open = False
-
-    def add(self, message: RawMessage) -> None:
-        """Take one message; it is written with the next 64 kB or at the end. Raises RuntimeError outside the block."""
-        if not self._open:
-            raise RuntimeError('A burst takes messages only inside its with block.')
-        self._gathered.append(message)
-        self._size += len(message.properties) + len(message.body) + _FRAMING
-        if self._size >= _CHUNK:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was gathered."""
-        if self._gathered:
-            messages, self._gathered, self._size = self._gathered, [], 0
-            if self.lent is None:
-                self.lent = self._borrow()
-            self.lent.send(messages)
-
-    def finish(self) -> None:
-        """Write what was gathered; with publisher confirms, return when all is confirmed."""
-        self.flush()
-        if self.lent is not None:
-            self.lent.finish()
-
-    def settle(self) -> None:
-        """Write what was gathered, and return when all is known to have arrived, also without publisher confirms."""
-        self.flush()
-        if self.lent is not None:
-            self.lent.settle()
-
-    def _borrow(self) -> PublishChannel:
-        lent = self._pool.take()
-        if lent is None and self._held.bursts:
-            # This thread holds a channel already and must not wait for another: it might wait for itself.
-            held = self._held.bursts[-1].lent
-            assert held is not None
-            return held
-        lent = lent or self._pool.acquire()
-        self._held.bursts.append(self)
-        return lent
-
-    def __enter__(self) -> Burst:
-        self._open = True
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        try:
-            if exc is None:
-                self.finish()
-        except BaseException:
-            self._give_back(clean=False)
-            raise
-        self._give_back(clean=exc is None)
-
-    def _give_back(self, clean: bool) -> None:
-        self._open = False
-        self._gathered, self._size = [], 0
-        lent, self.lent = self.lent, None
-        if lent is not None and self in self._held.bursts:  # otherwise it was lent to another, who goes on with it
-            self._held.bursts.remove(self)
-            if clean:
-                lent.rest()
-            else:
-                lent.discard()
-            self._pool.release(lent)
+def _id_of(message: RawMessage) -> str:
+    return str(decode_properties(message.properties).get('correlation_id'))
 
 
 def unreachable_broker(app: Any, connection: Any, exc: BaseException) -> OperationalError:

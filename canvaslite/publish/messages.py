@@ -17,7 +17,9 @@ from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.serialization import registry
 from kombu.utils import json as kombu_json
 
+from canvaslite import wire
 from canvaslite.transport.properties import encode_properties
+from canvaslite.transport.signed import sign_message
 from canvaslite.utils import deepjson
 from canvaslite.utils.undecoded import Undecoded
 
@@ -34,20 +36,32 @@ class Destination:
     write, `confirm_timeout` for the wait between two confirms.
     """
 
-    __slots__ = ('confirm_timeout', 'declare', 'declared_once', 'exchange', 'mandatory', 'retry_policy', 'routing_key',
-                 'timeout')
+    __slots__ = ('confirm_timeout', 'declare', 'declared_once', 'exchange', 'expected', 'mandatory', 'retry_policy',
+                 'routing_key', 'streams', 'timeout')
 
-    def __init__(self, outgoing: Outgoing, lasting: bool = False) -> None:
+    def __init__(self, outgoing: Outgoing, lasting: bool = False, of_canvas: bool = False) -> None:
         exchange = outgoing.exchange
         self.exchange: str = exchange.name if isinstance(exchange, Exchange) else exchange
         self.routing_key = outgoing.routing_key
         self.declare = tuple(outgoing.declare)
-        self.mandatory = bool(outgoing.properties.get('mandatory'))
+        said = outgoing.properties.get('mandatory')
+        self.mandatory = bool(said)
+        queues = [entity for entity in self.declare if isinstance(entity, Queue) and self._leads_to(entity)]
+        #: Whether a queue is meant to get it: the sender declares it, or others wait for this task's outcome.
+        self.expected = said is None and bool(of_canvas or queues or not self.exchange)
         self.retry_policy = outgoing.retry_policy if outgoing.retry else None
         self.timeout, self.confirm_timeout = outgoing.timeout, outgoing.confirm_timeout
+        #: Whether it is sure to take a message, so that a sender need not wait to hear it.
+        self.streams = self.timeout is None and self.confirm_timeout is None and bool(queues) and not any(
+            queue.no_declare or 'x-overflow' in (queue.queue_arguments or ()) for queue in queues)
         #: Whether a channel may remember that it declared for this destination: not when an entity may vanish
         #: meanwhile (auto-delete, expiring), and not when the object is made for one message only.
         self.declared_once = lasting and all(entity.can_cache_declaration for entity in self.declare)
+
+    def _leads_to(self, queue: Queue) -> bool:
+        if not self.exchange:
+            return bool(queue.name == self.routing_key)
+        return bool(queue.exchange.name == self.exchange and queue.routing_key == self.routing_key)
 
 
 class RawMessage(NamedTuple):
@@ -88,9 +102,14 @@ class Outgoing(NamedTuple):
         properties = dict(self.properties)
         if properties.get('priority') is None:
             properties.pop('priority', None)
+        body = self.body if self.serializer == 'json' else plain_copy(self.body)
+        if self.serializer == wire.AUTH:
+            encoder = body_encoder(self.serializer)
+            body = self._signed(encoder.encode_payload(body))
+            properties.update(content_type=encoder.content_type, content_encoding=encoder.content_encoding)
         return producer.publish(
-            self.body if self.serializer == 'json' else plain_copy(self.body), exchange=self.exchange,
-            routing_key=self.routing_key, serializer=self.serializer, compression=self.compression, retry=self.retry,
+            body, exchange=self.exchange, routing_key=self.routing_key, serializer=self.serializer,
+            compression=self.compression, retry=self.retry,
             retry_policy=dict(self.retry_policy), delivery_mode=self.delivery_mode, declare=self.declare,
             headers=self.headers, timeout=self.timeout, confirm_timeout=self.confirm_timeout, **properties)
 
@@ -98,6 +117,8 @@ class Outgoing(NamedTuple):
         """The same message as bytes for a channel of our AMQP transport. Raises `EncodeError`."""
         encoder = body_encoder(self.serializer)
         body = encoder.encode_payload(self.body)
+        if self.serializer == wire.AUTH:
+            body = self._signed(body)
         if self.compression:
             body, self.headers['compression'] = compress(body, self.compression)
         given = self.properties
@@ -109,7 +130,19 @@ class Outgoing(NamedTuple):
             reply_to=reply_to.name if isinstance(reply_to, Queue) else reply_to,
             expiration=None if expiration is None else str(int(expiration * 1000)),
             **{name: given[name] for name in _FURTHER if given.get(name) is not None})
-        return RawMessage(Destination(self), properties, body)
+        return RawMessage(Destination(self, of_canvas=self.is_of_canvas), properties, body)
+
+    def _signed(self, body: bytes) -> bytes:
+        """The body as it is; the headers get its signature, and theirs."""
+        sign_message(self.headers, self.properties, body)
+        return body
+
+    @property
+    def is_of_canvas(self) -> bool:
+        """Whether other tasks wait for the outcome of this one."""
+        embed = self.body[2] if isinstance(self.body, tuple) and len(self.body) == 3 else self.body
+        return bool(self.headers.get('group') or (isinstance(embed, Mapping) and (
+            embed.get('chain') or embed.get('chord') or embed.get('callbacks'))))
 
 
 def resolve_target(amqp: Any, queue: Any = None, exchange: Any = None, routing_key: str | None = None,

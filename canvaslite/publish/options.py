@@ -8,11 +8,13 @@ from datetime import datetime, timedelta, timezone
 from numbers import Real
 from typing import Any
 
-from canvaslite import current
+from canvaslite import current, wire
 from canvaslite.utils.time import parse_time
 
 logger = logging.getLogger('celery.publish')
 
+#: Options that say that others wait for the task.
+_AWAITED = ('chain', 'chord', 'link', 'group_id')
 #: No earlier moment can be said (Celery's limit: a signed 32-bit number of seconds).
 _LEAST_SECONDS = -2147483648
 
@@ -88,8 +90,16 @@ def seconds_until(app: Any, moment: float | datetime | str) -> float:
     return (parse_time(moment, timezone.utc) - parse_time(app.now(), timezone.utc)).total_seconds()
 
 
-def seconds_to_live(app: Any, expires: float | datetime | str, task_id: str) -> float:
-    """Seconds that the broker may keep the message: at least 0, with a warning when it has expired already."""
+def seconds_to_live(app: Any, options: Mapping[str, Any], task_id: str) -> float | None:
+    """Seconds that the broker may keep the message: at least 0, with a warning when it has expired already.
+
+    None if it may keep it for ever: also where others wait for this task. The broker tells nobody what it drops; a
+    worker that gets it records that it has expired, and ends what waits for it.
+    """
+    expires = options.get('expires')
+    if expires is None or any(options.get(name) for name in _AWAITED) or wire.WINDOW_HEADER in (
+            options.get('headers') or ()):
+        return None
     seconds = seconds_until(app, expires)
     if seconds < 0:
         logger.warning('%s has expired %.3fs before it was sent: it is sent with an expiration of 0, so that the '

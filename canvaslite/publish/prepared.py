@@ -125,7 +125,7 @@ class PreparedMessages:
             return None
         concerning_run = {option: routed.pop(option, None) for option in _NOT_ROUTED}
         outgoing = amqp.prepare_message(name, amqp.create_task_message('', name), **routed)
-        if outgoing.compression:
+        if outgoing.compression or outgoing.serializer == wire.AUTH:
             return None
         if len(kept) >= _KEPT:
             kept = self._prepared = {}
@@ -136,13 +136,15 @@ class PreparedMessages:
 class Prepared:
     """All that messages of one task with the same static options have in common."""
 
-    __slots__ = ('_app', '_args_limits', '_destination', '_kwargs_limits', '_limits', '_origin', '_priority',
-                 '_properties', '_tail', '_task', 'encoder')
+    __slots__ = ('_app', '_args_limits', '_destination', '_kwargs_limits', '_limits', '_of_canvas', '_origin',
+                 '_priority', '_properties', '_tail', '_task', 'encoder')
 
     def __init__(self, app: Any, outgoing: Outgoing, time_limit: float | None, soft_time_limit: float | None,
                  ignore_result: bool | None) -> None:
         self._app = app
         self._destination = Destination(outgoing, lasting=True)
+        self._of_canvas = (self._destination if self._destination.expected
+                           else Destination(outgoing, lasting=True, of_canvas=True))
         self.encoder = body_encoder(outgoing.serializer)
         #: None: the parent's may be used; else 0 is said.
         self._priority: int | None = outgoing.properties.get('priority')
@@ -188,15 +190,16 @@ class Prepared:
             b''.join([encode_entry(*header) for header in options['headers'].items()]) if get('headers') else b''))
         template = _template(self._properties, get('reply_to') or app.thread_oid, priority or 0, expiration)
         properties = template.fill(_pack_size(len(entries)) + entries, raw_id[4:])
-        return RawMessage(self._destination, properties, self.encoder.encode(args, kwargs, _embed(options)))
+        embed = _embed(options)
+        return RawMessage(self._destination if embed is None and group_id is None else self._of_canvas, properties,
+                          self.encoder.encode(args, kwargs, embed))
 
     def _encode_times(self, task_id: str, options: Mapping[str, Any]) -> tuple[bytes, float | None]:
         """The headers eta and expires, and the seconds the broker may keep the message."""
-        app, expires = self._app, options.get('expires')
+        app = self._app
         eta = encode_entry('eta', eta_text(app, options.get('countdown'), options.get('eta')))
-        return (eta + encode_entry('expires', expires_text(app, expires)),
-                None if expires is None or wire.WINDOW_HEADER in (options.get('headers') or ())
-                else seconds_to_live(app, expires, task_id))
+        return (eta + encode_entry('expires', expires_text(app, options.get('expires'))),
+                seconds_to_live(app, options, task_id))
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ per task and set of options and kept as bytes (`prepared`); anything unusual goe
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -16,15 +17,16 @@ from typing import Any
 
 from kombu import Exchange
 from kombu.exceptions import OperationalError
-from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from canvaslite import signals, wire
 from canvaslite.publish.amqp import AMQP, publish_announced
-from canvaslite.publish.channels import Burst, ChannelPool, Held, PublishChannel, unreachable_broker
+from canvaslite.publish.channels import unreachable_broker
 from canvaslite.publish.messages import Outgoing, RawMessage
-from canvaslite.publish.options import given, listed, logger, relate_to_parent, seconds_to_live, seconds_until
+from canvaslite.publish.options import given, listed, relate_to_parent, seconds_to_live, seconds_until
+from canvaslite.publish.pool import Burst, ChannelPool, Held
 from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
 from canvaslite.publish.windows import Gathered, end_member, fill
+from canvaslite.transport.delays import LEVELS, delay_key
 from canvaslite.utils.undecoded import Undecoded
 from canvaslite.utils.uuid import uuid
 
@@ -39,9 +41,6 @@ _OF_THE_MESSAGE = (
     'link_error', 'reply_to', 'time_limit', 'soft_time_limit', 'root_id', 'parent_id', 'shadow', 'origin',
     'ignore_result', 'argsrepr', 'kwargsrepr', 'replaced_task_nesting',
 )
-#: The exchange at which RabbitMQ's native delayed delivery begins (its name is kombu's).
-_DELAY_EXCHANGE = 'celery_delayed_27'
-
 _NO_OPTIONS: dict[str, Any] = {}
 
 
@@ -108,6 +107,20 @@ class Publisher:
         finally:
             self._held.marks = before
 
+    @contextmanager
+    def errbacks_through(self, producer: Any) -> Iterator[None]:
+        """The errbacks that this thread sends within ``with`` leave through `producer`."""
+        before, self._held.errbacks = self._held.errbacks, producer
+        try:
+            yield
+        finally:
+            self._held.errbacks = before
+
+    @property
+    def errback_producer(self) -> Any:
+        """What was said to `errbacks_through`, or None."""
+        return self._held.errbacks
+
     @property
     def sends_again(self) -> bool:
         """Whether what this thread publishes may have been published before."""
@@ -143,6 +156,17 @@ class Publisher:
     def reset(self) -> None:
         """Forget what was prepared, where settings, routes or queues were changed in place."""
         self._prepared.reset()
+
+    def settle_streams(self) -> None:
+        """Learn that what was sent in streams has arrived. Raises `OperationalError` when the broker is away: the
+        messages are kept, and sent again when it is back."""
+        if self._pool is not None:
+            self._pool.settle_streams()
+
+    def finish_streams(self) -> None:
+        """As `settle_streams`, before the process ends: what cannot be sent is logged."""
+        if self._pool is not None:
+            self._pool.finish_streams()
 
     def close(self) -> None:
         """Close the connections. Publishing again opens new ones."""
@@ -184,7 +208,8 @@ class Publisher:
             return
         lent = lent or pool.acquire()
         try:
-            _send_over(lent, message)
+            if lent.send_one(message):
+                pool.watch_streams()
         except BaseException:
             lent.discard()
             raise
@@ -210,8 +235,9 @@ class Publisher:
             routed.setdefault('priority', inherited)
         if (said['countdown'] or said['eta']) and producer.__class__ is not Gathered:
             self._delay_at_broker(routed, said)
-        if said['expires'] is not None and wire.WINDOW_HEADER not in (options.get('headers') or ()):
-            routed['expiration'] = seconds_to_live(app, said['expires'], task_id)
+        expiration = seconds_to_live(app, options, task_id)
+        if expiration is not None:
+            routed['expiration'] = expiration
         message = app.amqp.create_task_message(
             task_id, name, args, kwargs, said['countdown'], said['eta'], said['group_id'], said['group_index'],
             said['expires'], said['retries'] or 0, said['chord'], listed(said['link']), listed(said['link_error']),
@@ -229,23 +255,21 @@ class Publisher:
         publish_announced(outgoing, lambda: self._dispatch(outgoing, producer))
 
     def _delay_at_broker(self, routed: dict[str, Any], said: Mapping[str, Any]) -> None:
-        """Route a task with eta or countdown so that RabbitMQ keeps it until then, where quorum queues are used."""
+        """Route a task with eta or countdown so that RabbitMQ keeps it until then, where Celery does: quorum queues are
+        used, and its exchange is not direct. Elsewhere the worker sees to that (`worker.delays`)."""
         app = self.app
         if not self._is_raw() or not has_quorum_queue(app.amqp.queues):
             return
         queue = routed.get('queue')
-        exchange = routed.get('exchange') if queue is None else queue.exchange
         if (routed.get('exchange_type') if queue is None else queue.exchange.type) == 'direct':
-            logger.warning('Native delayed delivery needs a topic exchange, and %s is a direct one: the task is '
-                           'delivered at once, and waits for its eta in a worker.', exchange)
             return
         seconds = int(seconds_until(app, said['eta'] or said['countdown']))
         if seconds < 1:
             return
         routing_key = routed.get('routing_key') if queue is None else queue.routing_key
         routed.pop('queue', None)
-        routed.update(routing_key=calculate_routing_key(seconds, routing_key),
-                      exchange=Exchange(_DELAY_EXCHANGE, type='topic'))
+        routed.update(routing_key=delay_key(seconds, routing_key or ''),
+                      exchange=Exchange(wire.DELAY_LEVEL.format(LEVELS - 1), type='topic'))
 
     def _dispatch(self, outgoing: Outgoing, producer: Any) -> None:
         """Hand a message to the producer, or to a channel of the pool when there is none."""
@@ -271,21 +295,6 @@ class Publisher:
             raise unreachable_broker(self.app, connection, exc) from exc
 
 
-def _send_over(lent: PublishChannel, message: RawMessage) -> None:
-    destination, properties, body = message
-    failure = None
-    if destination in lent.declared and lent.channel is not None:
-        try:
-            lent.channel.publish_raw(destination.exchange, destination.routing_key, properties, body,
-                                     destination.mandatory)
-            return
-        except lent.connection.recoverable_connection_errors + lent.connection.recoverable_channel_errors as exc:
-            failure = exc
-    lent.send([message], failure=failure)
-    lent.finish()
-    lent.rest()
-
-
 _publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
 
 
@@ -295,6 +304,12 @@ def _reset_in_child() -> None:
         publisher.reset()  # the origin header names the process
         if publisher._pool is not None:
             publisher._pool.abandon()
+
+
+@atexit.register
+def _finish_streams() -> None:
+    for publisher in list(_publishers):
+        publisher.finish_streams()
 
 
 if hasattr(os, 'register_at_fork'):

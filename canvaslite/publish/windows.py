@@ -127,6 +127,6 @@ def _take(kept: Any) -> Any:
             time.sleep(random.uniform(0.002, 0.02))
     except NotFound:
         return None
-    while state.payload.get('first') and (again := kept.get()) is not None:
+    while state.payload.get('first') and (again := kept.get(accept=['json'])) is not None:
         again.ack()  # a lost connection has let it arrive twice
     return state

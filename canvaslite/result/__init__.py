@@ -16,9 +16,10 @@ from canvaslite.result.blocking import (
 )
 from canvaslite.result.result_set import GroupResult, ResultSet
 from canvaslite.result.stored import ResultBase, result_from_tuple
+from canvaslite.result.tree import CanvasTree
 
 __all__ = (
-    'AsyncResult', 'EagerResult', 'GroupResult', 'ResultBase', 'ResultSet', 'allow_join_result',
+    'AsyncResult', 'CanvasTree', 'EagerResult', 'GroupResult', 'ResultBase', 'ResultSet', 'allow_join_result',
     'assert_will_not_block', 'denied_join_result', 'result_from_tuple', 'set_task_join_will_block',
     'task_join_will_block',
 )

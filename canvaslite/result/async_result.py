@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
-from typing import Any
+from typing import Any, Generic
 
 from vine import Thenable, promise
 
@@ -18,8 +18,10 @@ from canvaslite import states
 from canvaslite.current import app_or_current
 from canvaslite.exceptions import IncompleteStream, TaskRevokedError, TimeoutError
 from canvaslite.result.blocking import assert_will_not_block
-from canvaslite.result.stored import Callback, Meta, OnInterval, OnMessage, ResultBase, result_from_tuple
+from canvaslite.result.stored import Callback, Meta, OnInterval, OnMessage, ResultBase, result_from_tuple, tasks_of
+from canvaslite.result.tree import CanvasTree
 from canvaslite.utils.graph import DependencyGraph
+from canvaslite.utils.typevars import R
 
 __all__ = ('AsyncResult', 'EagerResult', 'revoke_canvas')
 
@@ -41,7 +43,7 @@ class _Stored:
 
 
 @Thenable.register
-class AsyncResult(ResultBase):
+class AsyncResult(ResultBase, Generic[R]):
     """What is known of the task `id`. Nothing is looked up until it is asked for.
 
     A ready result is kept; until then each question looks again.
@@ -56,6 +58,8 @@ class AsyncResult(ResultBase):
     ignored: bool = False
     _cache: Meta | None = None
     _on_ready: Any = None
+    #: Results of the tasks before this one, without a parent and once they were asked for.
+    _before: list[Any] | None = None
 
     def __init__(self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None,
                  parent: Any = None) -> None:
@@ -71,7 +75,7 @@ class AsyncResult(ResultBase):
 
     def get(self, timeout: float | None = None, propagate: bool = True, interval: float = 0.5, no_ack: bool = True,
             follow_parents: bool = True, callback: Callback = None, on_message: OnMessage = None,
-            on_interval: OnInterval = None, disable_sync_subtasks: bool = True) -> Any:
+            on_interval: OnInterval = None, disable_sync_subtasks: bool = True) -> R:
         """Wait until the task is ready; return its value, or raise its error.
 
         `timeout`: seconds to wait at most, then `TimeoutError`. `propagate`: if false, an error is returned, not
@@ -80,12 +84,13 @@ class AsyncResult(ResultBase):
         `disable_sync_subtasks` is false or within `allow_join_result`.
         """
         if self.ignored:
-            return None
+            return None  # type: ignore[return-value]
         if disable_sync_subtasks:
             assert_will_not_block()
         follow = follow_parents and propagate and self.parent is not None
-        if follow:
-            self._raise_failed_parent(look=False)
+        if follow and (failed := self._failed_parent(look=False)) is not None:
+            failed.maybe_throw()
+        if follow_parents and propagate:
             on_interval = partial(self._watch_parents, [time.monotonic()], on_interval)
         try:
             if self._cache:
@@ -106,20 +111,20 @@ class AsyncResult(ResultBase):
         now = time.monotonic()
         if now - looked_at[0] >= PARENTS_INTERVAL:
             looked_at[0] = now
-            self._raise_failed_parent()
+            try:
+                failed = self._failed_parent()
+            except Exception as exc:
+                if not self.backend.exception_safe_to_retry(exc):
+                    raise
+                failed = None  # the store is away: what is waited for is as well
+            if failed is not None:
+                failed.maybe_throw()
         if on_interval is not None:
             on_interval()
 
-    def _raise_failed_parent(self, look: bool = True) -> None:
-        failed = self._failed_parent(look)
-        if failed is not None:
-            failed.maybe_throw()
-
     def _failed_parent(self, look: bool = True) -> Any:
         """The first task before this one that is known to have failed, or None; `look` asks the store, in one go."""
-        tasks: list[Any] = []
-        for node in reversed(list(self.ancestors())):
-            tasks.extend(tasks_of(node))
+        tasks = self._tasks_before(look)
         unknown = [task.id for task in tasks if not task._cache] if look else []
         metas = self.backend.get_task_metas(unknown) if unknown else {}
         for task in tasks:
@@ -127,6 +132,16 @@ class AsyncResult(ResultBase):
             if meta and meta['status'] in states.PROPAGATE_STATES:
                 return task
         return None
+
+    def _tasks_before(self, look: bool) -> list[Any]:
+        """What came before, as far as the parents say it; of a result made of an id alone, as far as the store does."""
+        if self.parent is not None:
+            return [task for node in reversed(list(self.ancestors())) for task in tasks_of(node)]
+        if self._before is None and look:
+            run = self.backend.find_canvas(self.id)
+            node = None if run is None else run.nodes.get(self.id)
+            self._before = [self.app.AsyncResult(task.id) for task in (node.before() if node is not None else ())]
+        return self._before or []
 
     def maybe_throw(self, propagate: bool = True, callback: Callback = None) -> Any:
         """Raise the task's error if it failed (and `propagate`), else return its value."""
@@ -269,10 +284,13 @@ class AsyncResult(ResultBase):
 
         Raises `IncompleteStream` at one that is not ready, unless `intermediate`.
         """
-        # A chord's body is no child of the header's tasks: it is known by its parent alone, and so looked for last.
         found: dict[str | None, Any] = {}
         links: set[tuple[str | None, str | None]] = set()
-        for start in pairwise((None, *self._lineage())):
+        run = self.backend.find_canvas(self.id)
+        after: dict[str | None, list[Any]] = {} if run is None else CanvasTree(self.app, run).arcs()
+        # Without a record a chord's body is known by its parent alone, and so looked for last.
+        line = pairwise((None, *self._lineage())) if run is None else ((None, first) for first in after[None])
+        for start in line:
             waiting = deque(() if start[1].id in found else (start,))
             while waiting:
                 parent, node = waiting.popleft()
@@ -282,6 +300,7 @@ class AsyncResult(ResultBase):
                 links.add(link)
                 found.setdefault(node.id, node)
                 yield (None if parent is None else found[parent.id]), node
+                waiting.extend((node, following) for following in after.get(node.id, ()))
                 if node.ready():
                     waiting.extend((node, child) for child in node.children or ())
                 elif not intermediate:
@@ -338,8 +357,10 @@ class AsyncResult(ResultBase):
     # -- acting on the task ----------------------------------------------------------------------------------------
 
     def forget(self) -> None:
-        """Remove the results of this task and its parents from the store."""
+        """Remove the results of this task and its parents from the store; of a run's last task (what the call has
+        returned, or a result made of its id) all that is kept of the run."""
         node: Any = self
+        self.forget_run()
         while isinstance(node, AsyncResult):
             node._forget_self()
             node = node.parent
@@ -352,14 +373,15 @@ class AsyncResult(ResultBase):
         self.backend.forget(self.id)
 
     def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
-               timeout: float | None = None) -> None:
+               timeout: float | None = None, canvas: bool = False) -> None:
         """Tell all workers not to run the task, nor anything else of the canvas that ends in it; with `terminate`, to
         kill (by `signal`) the processes that run any of it.
 
-        Chords in it end at once: their bodies are REVOKED. `wait`: wait for the workers' replies, at most `timeout`
-        seconds.
+        A result made of an id alone stands for that task; with `canvas` for the whole run that it is part of. Chords
+        end at once: their bodies are REVOKED. `wait`: wait for the workers' replies, at most `timeout` seconds.
         """
-        revoke_canvas(self, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout)
+        revoke_canvas(self, canvas, connection=connection, terminate=terminate, signal=signal, reply=wait,
+                      timeout=timeout)
 
     def revoke_by_stamped_headers(self, headers: dict[str, Any], connection: Any = None, terminate: bool = False,
                                   signal: str | None = None, wait: bool = False, timeout: float | None = None) -> None:
@@ -394,7 +416,7 @@ class AsyncResult(ResultBase):
         return self.id, self.backend
 
 
-class EagerResult(AsyncResult):
+class EagerResult(AsyncResult[R]):
     """What ``Task.apply`` returns: it is ready from the start, and no store knows of it."""
 
     supports_native_join = False
@@ -413,7 +435,7 @@ class EagerResult(AsyncResult):
                 'name': self._name}
 
     def get(self, timeout: float | None = None, propagate: bool = True,  # type: ignore[override]
-            disable_sync_subtasks: bool = True, **kwargs: Any) -> Any:
+            disable_sync_subtasks: bool = True, **kwargs: Any) -> R:
         """The return value, at once; raises the task's error if it failed."""
         if disable_sync_subtasks:
             assert_will_not_block()
@@ -421,7 +443,7 @@ class EagerResult(AsyncResult):
             raise self._result if isinstance(self._result, Exception) else Exception(self._result)
         if self._state == states.SUCCESS or self._state in states.PROPAGATE_STATES:
             return self._result
-        return None
+        return None  # type: ignore[return-value]
 
     wait = get  # type: ignore[assignment]
 
@@ -445,21 +467,13 @@ class EagerResult(AsyncResult):
         return self.__class__(*self.__reduce_args__())
 
 
-def tasks_of(node: Any) -> list[Any]:
-    """The results of tasks that `node` stands for: itself, or the members of a group, at any depth."""
-    tasks: list[Any] = []
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        if node.results is None:
-            tasks.append(node)
-        else:
-            waiting.extend(reversed(node.results))
-    return tasks
-
-
-def revoke_canvas(end: Any, **options: Any) -> None:
-    """Revoke all tasks of the canvas whose result is `end`, also those that they send, and end its chords."""
+def revoke_canvas(end: Any, whole: bool = False, **options: Any) -> None:
+    """Revoke all tasks of the canvas whose result is `end`, also those that they send, and end its chords; `whole`: all
+    of the run that `end` is part of."""
+    tree = end.canvas() if whole else None
+    if tree is not None:
+        tree.revoke(**options)
+        return
     tasks: dict[str, None] = {}
     first: list[str] = []
     groups: list[Any] = []

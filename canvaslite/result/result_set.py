@@ -200,9 +200,10 @@ class ResultSet(ResultBase):
             result.forget()
 
     def revoke(self, connection: Any = None, terminate: bool = False, signal: str | None = None, wait: bool = False,
-               timeout: float | None = None) -> None:
+               timeout: float | None = None, canvas: bool = False) -> None:
         """Tell all workers not to run these tasks. See `AsyncResult.revoke`."""
-        revoke_canvas(self, connection=connection, timeout=timeout, terminate=terminate, signal=signal, reply=wait)
+        revoke_canvas(self, canvas, connection=connection, timeout=timeout, terminate=terminate, signal=signal,
+                      reply=wait)
 
     # -- as a value -----------------------------------------------------------------------------------------------
 
@@ -247,6 +248,13 @@ class GroupResult(ResultSet):
         self.id = id
         self.parent = parent
         super().__init__(results if results is not None else [], **kwargs)
+
+    def forget(self) -> None:
+        """Remove the results of all members from the store, and what is kept of the chord whose header they are; of a
+        run's result all that is kept of the run."""
+        self.forget_run()
+        super().forget()
+        self.backend.forget_chord(self.id)
 
     def save(self, backend: Any = None) -> Any:
         """Keep the group in the store, so that `restore` finds it by its id."""

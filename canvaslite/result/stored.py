@@ -7,8 +7,10 @@ from itertools import islice, pairwise
 from typing import Any
 
 from canvaslite.current import app_or_current
+from canvaslite.result.tree import CanvasTree
 
-__all__ = ('Callback', 'Meta', 'OnInterval', 'OnMessage', 'ResultBase', 'ResultTuple', 'result_from_tuple')
+__all__ = ('Callback', 'Meta', 'OnInterval', 'OnMessage', 'ResultBase', 'ResultTuple', 'result_from_tuple',
+           'tasks_of')
 
 ResultTuple = tuple[tuple[Any, Any], Any]
 #: What a store knows of a task.
@@ -29,8 +31,21 @@ class ResultBase:
     id: Any = None
     #: Result of what came before in a chain.
     parent: Any = None
+    app: Any = None
     #: The members of a set; None for a task.
     results: Any = None
+
+    def canvas(self) -> CanvasTree | None:
+        """All of the run that this result is part of, found by its id alone; None if no record of it is kept, as of a
+        single task. See `CanvasTree`."""
+        return None if self.id is None else CanvasTree.find(self.id, self.app)
+
+    def forget_run(self) -> None:
+        """Remove all that is kept of the run whose result this is, if it is one's."""
+        run = None if self.id is None else self.app.backend.find_canvas(self.id)
+        end = None if run is None or not run.tops else run.tops[0].end
+        if run is not None and end is not None and end.id == self.id:
+            CanvasTree(self.app, run).refresh().forget()
 
     def ancestors(self) -> Iterator[Any]:
         """The parent, its parent, and so on."""
@@ -72,6 +87,19 @@ class ResultBase:
     def __reduce_args__(self) -> tuple[Any, ...]:
         """What the class is called with to make the same result, but without its parent."""
         return (self.results,)
+
+
+def tasks_of(node: Any) -> list[Any]:
+    """The results of tasks that `node` stands for: itself, or the members of a group, at any depth."""
+    tasks: list[Any] = []
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if node.results is None:
+            tasks.append(node)
+        else:
+            waiting.extend(reversed(node.results))
+    return tasks
 
 
 def restore_line(line: list[tuple[Any, Any]]) -> Any:

@@ -16,6 +16,7 @@ from amqp.exceptions import AMQPError, RecoverableConnectionError
 from kombu.transport import pyamqp
 
 from canvaslite.transport.channel import Channel
+from canvaslite.transport.connection import check_amqp_tls
 from canvaslite.transport.frames import content_frames, encode_frame, message_bytes
 from canvaslite.transport.inbound import InboundFrames
 from canvaslite.transport.sockets import RECEIVE_SIZE, BufferedTCP, BufferedTLS
@@ -43,6 +44,8 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         self._turn: Callable[[], Any] | None = None
         self._turn_due = False
         self._dispatching = False
+        #: Why the broker takes no messages on this connection; empty while it does.
+        self.blocked = ''
         super().__init__(*args, **{**kwargs, 'frame_handler': InboundFrames,
                                    'frame_writer': lambda connection, transport: connection.write_method})
 
@@ -209,10 +212,12 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
             raise
 
     def _on_blocked(self) -> None:
-        logger.warning('The broker blocks publishing on this connection (memory or disk alarm); see its log')
+        self.blocked = 'memory or disk alarm; see its log'
+        logger.warning('The broker blocks publishing on this connection (%s)', self.blocked)
         super()._on_blocked()
 
     def _on_unblocked(self) -> None:
+        self.blocked = ''
         logger.info('The broker takes messages on this connection again')
         super()._on_unblocked()
 
@@ -241,6 +246,16 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]
     """kombu's transport for ``amqp://`` and ``pyamqp://``."""
 
     Connection = Connection
+
+    def establish_connection(self) -> Any:
+        """A new connection to the client's current host, whose name its certificate must have."""
+        client = self.client
+        given = client.ssl
+        client.ssl = check_amqp_tls(given, client.hostname or 'localhost')
+        try:
+            return super().establish_connection()
+        finally:
+            client.ssl = given
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         connection.transport.raise_on_initial_eintr = True

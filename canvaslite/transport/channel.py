@@ -9,7 +9,7 @@ from amqp.exceptions import RecoverableConnectionError
 from kombu.transport import pyamqp
 from vine import promise
 
-from canvaslite.transport.confirms import Confirms, Returned, raise_returned
+from canvaslite.transport.confirms import BrokerBlocked, Confirms, Returned, raise_returned
 from canvaslite.transport.frames import content_frames, encode_ack, encode_reject, message_bytes, publish_frame
 from canvaslite.transport.inbound import RawConsumer, RawDelivery
 
@@ -23,7 +23,9 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Set while the channel is in confirm mode.
-        self._confirms: Confirms | None = None
+        self.confirms: Confirms | None = None
+        #: The properties of the last message that the broker sent back, as bytes.
+        self.returned_properties = b''
         super().__init__(*args, **kwargs)
 
     def publish_raw(self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False,
@@ -32,12 +34,13 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
 
         With ``confirm_publish`` on the connection it returns when the broker has confirmed the message.
         `timeout` (seconds) limits the writing, `confirm_timeout` (default: `timeout`) each wait for the confirm.
-        Raises `BurstNacked` (a `MessageNacked`) or `ChannelError` when the broker refuses the message or sends it back,
-        `TimeoutError` when no confirm came, and py-amqp's errors when channel or connection are lost.
+        Raises `BurstNacked` (a `MessageNacked`) or `MessagesReturned` (a `ChannelError`) when the broker refuses the
+        message or sends it back, `TimeoutError` when no confirm came, and py-amqp's errors when channel or connection
+        are lost.
         """
         frames = self.frames(exchange, routing_key, properties, body, mandatory)
         self.write_frames(frames, 1, ((exchange, routing_key),), timeout)
-        if self._confirms is not None:
+        if self.confirms is not None:
             self.wait_for_confirms(confirm_timeout or timeout)
 
     def frames(self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False) -> bytes:
@@ -47,19 +50,21 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         return content_frames(self.channel_id, method, properties, body, frame_max)
 
     def write_frames(self, data: bytes, count: int, routes: Sequence[tuple[str, str]] = (),
-                     timeout: float | None = None) -> None:
+                     timeout: float | None = None, look: bool = True) -> None:
         """Write the frames of `count` messages, joined. Does not wait: end a burst with `wait_for_confirms`.
 
-        `routes` (exchange and routing key of each message) name the messages in an error. An error means that any
-        part of the burst may have arrived, and that the connection cannot be used any more.
+        Without `look` it does not see before what the broker has said meanwhile. `routes` (exchange and routing key of
+        each message) name the messages in an error. An error means that any part of the burst may have arrived, and
+        that the connection cannot be used any more.
         """
         connection = self._open_connection()
-        connection.read_pending()
+        if look:
+            connection.read_pending()
         if connection.confirm_publish:
             self._select_confirms()
         try:
-            if self._confirms is not None:
-                self._confirms.expect(count, routes)
+            if self.confirms is not None:
+                self.confirms.expect(count, routes)
             connection.send_frames(data, timeout)
         except BaseException:  # also a signal handler's, which may have come before anything was written
             connection.break_off()
@@ -71,24 +76,26 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         `timeout` limits the silence between two answers, in seconds. Raises as `publish_raw` does;
         `BurstNacked.positions` counts from the first message after the last call.
         """
-        confirms = self._confirms
+        confirms = self.confirms
         if confirms is None:
             return
         try:
             while confirms.outstanding:
                 self._open_connection().drain_events(timeout=timeout)
         except TimeoutError:
-            waited_for = confirms.describe()
-            raise TimeoutError(f'The broker did not confirm {waited_for} within {timeout} seconds') from None
+            waited_for = f'The broker did not confirm {confirms.describe()} within {timeout} seconds'
+            if self.connection is not None and self.connection.blocked:
+                raise BrokerBlocked(f'{waited_for}: it blocks publishing ({self.connection.blocked})') from None
+            raise TimeoutError(waited_for) from None
         finally:
-            if confirms.outstanding:  # late answers must not be taken for those to the next messages
-                confirms.abandon()
+            if confirms.outstanding:
+                confirms.give_up()
         confirms.raise_for_refused()
 
     def confirm_select(self, nowait: bool = False) -> Any:
         """Put the channel into confirm mode."""
         answer = super().confirm_select(nowait)
-        self._confirms = Confirms()
+        self.confirms = Confirms()
         return answer
 
     def basic_publish_confirm(self, msg: Any, exchange: str = '', routing_key: str = '', *args: Any,
@@ -114,7 +121,7 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
     basic_publish = _basic_publish
 
     def _select_confirms(self) -> None:
-        if self._confirms is None:
+        if self.confirms is None:
             self._confirm_selected = True  # py-amqp's own note of it
             self.confirm_select()
 
@@ -146,31 +153,31 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         self._open_connection().queue_frame(encode_reject(self.channel_id, delivery_tag, requeue))
 
     def _on_basic_ack(self, delivery_tag: int, multiple: bool) -> None:
-        if self._confirms is not None:
-            self._confirms.settle(delivery_tag, multiple, accepted=True)
+        if self.confirms is not None:
+            self.confirms.settle(delivery_tag, multiple, accepted=True)
         super()._on_basic_ack(delivery_tag, multiple)
 
     def _on_basic_nack(self, delivery_tag: int, multiple: bool) -> None:
-        if self._confirms is not None:
-            self._confirms.settle(delivery_tag, multiple, accepted=False)
+        if self.confirms is not None:
+            self.confirms.settle(delivery_tag, multiple, accepted=False)
         super()._on_basic_nack(delivery_tag, multiple)
 
     def _on_basic_return(self, reply_code: int, reply_text: str, exchange: str, routing_key: str, message: Any) -> None:
         """A message came back. Someone may listen for it; otherwise whoever published it gets an error."""
-        returned = Returned(reply_code, reply_text, exchange, routing_key)
+        returned = Returned(reply_code, reply_text, exchange, routing_key, self.returned_properties)
         if self.events.get('basic_return'):
             super()._on_basic_return(reply_code, reply_text, exchange, routing_key, message)
-        elif self._confirms is not None and self._confirms.outstanding:
+        elif self.confirms is not None and self.confirms.outstanding:
             # Its confirm follows; raising now would leave that confirm to the next publish.
-            self._confirms.add_return(returned)
+            self.confirms.add_return(returned)
         else:
             raise_returned([returned])
 
     def _do_revive(self) -> None:
         """The broker closed the channel and it is opened again: no longer in confirm mode, no consumers."""
-        self._confirms = None
+        self.confirms = None
         super()._do_revive()
 
     def collect(self) -> None:
-        self._confirms = None
+        self.confirms = None
         super().collect()

@@ -10,12 +10,25 @@ from amqp.exceptions import ChannelError, MessageNacked
 
 
 class Returned(NamedTuple):
-    """A message that the broker sent back, with its reason."""
+    """A message that the broker sent back, with its reason; `properties` as the broker sent them."""
 
     reply_code: int
     reply_text: str
     exchange: str
     routing_key: str
+    properties: bytes = b''
+
+
+class MessagesReturned(ChannelError):  # type: ignore[misc]
+    """The broker sent messages back: no queue gets what they name. It keeps none of them."""
+
+    def __init__(self, text: str, reply_code: int, returned: Sequence[Returned]) -> None:
+        self.returned = tuple(returned)
+        super().__init__(text, spec.Basic.Return, 'Basic.return', reply_code)
+
+
+class BrokerBlocked(TimeoutError):
+    """The broker takes no messages on this connection: an alarm of its memory or disk."""
 
 
 class BurstNacked(MessageNacked):  # type: ignore[misc]
@@ -39,6 +52,8 @@ class Confirms:
         self._nacked: list[int] = []
         self._returned: list[Returned] = []
         self._routes: dict[int, tuple[str, str]] = {}
+        #: Nobody waits any more for what is outstanding.
+        self._given_up = False
 
     @property
     def outstanding(self) -> int:
@@ -47,10 +62,17 @@ class Confirms:
 
     def expect(self, count: int, routes: Sequence[tuple[str, str]] = ()) -> None:
         """`count` more messages are on their way; `routes` (exchange, routing key) name them in an error."""
+        if self._given_up:
+            self._outstanding.clear()
+            self._start_afresh()
         first = self._last + 1
         self._last += count
-        self._outstanding.update(range(first, first + count))
-        self._routes.update(zip(range(first, first + count), routes, strict=False))
+        if count == 1:
+            self._outstanding.add(first)
+        else:
+            self._outstanding.update(range(first, first + count))
+        if routes:
+            self._routes.update(zip(range(first, first + count), routes, strict=False))
 
     def settle(self, tag: int, multiple: bool, accepted: bool) -> None:
         """The broker answered for `tag`, and with `multiple` for all before it."""
@@ -68,10 +90,14 @@ class Confirms:
     def add_return(self, returned: Returned) -> None:
         self._returned.append(returned)
 
-    def abandon(self) -> None:
-        """Stop waiting; late answers are ignored."""
-        self._outstanding.clear()
-        self._start_afresh()
+    def give_up(self) -> None:
+        """Stop waiting; late answers are not taken for those to the messages that follow."""
+        self._given_up = True
+
+    def unconfirmed(self, count: int) -> list[int]:
+        """Which of the `count` messages since the last verdict are not known to have arrived, by their positions."""
+        first, doubtful = self._first, self._outstanding.union(self._nacked)
+        return [position for position in range(count) if first + position in doubtful or first + position > self._last]
 
     def describe(self) -> str:
         """The messages that are waited for, in words."""
@@ -79,7 +105,7 @@ class Confirms:
         return f'{len(self._outstanding)} message(s){_name_routes(routes)}'
 
     def raise_for_refused(self) -> None:
-        """Raise if a message since the last verdict was refused (`BurstNacked`) or sent back (`ChannelError`)."""
+        """Raise if a message since the last verdict was refused (`BurstNacked`) or sent back (`MessagesReturned`)."""
         nacked, returned, routes, first = sorted(self._nacked), self._returned, self._routes, self._first
         self._start_afresh()
         if nacked:
@@ -91,14 +117,14 @@ class Confirms:
 
     def _start_afresh(self) -> None:
         self._first = self._oldest = self._last + 1
-        self._nacked, self._returned, self._routes = [], [], {}
+        self._nacked, self._returned, self._routes, self._given_up = [], [], {}, False
 
 
 def raise_returned(returned: Sequence[Returned]) -> None:
-    """Raise the `ChannelError` for messages that came back."""
+    """Raise the error for messages that came back."""
     first, named = returned[0], _name_routes([(each.exchange, each.routing_key) for each in returned])
-    text = f'The broker sent back {len(returned)} message(s){named}: {first.reply_text}'
-    raise ChannelError(text, spec.Basic.Return, 'Basic.return', first.reply_code)
+    raise MessagesReturned(f'The broker sent back {len(returned)} message(s){named}: {first.reply_text}: no queue is '
+                           'there for them', first.reply_code, returned)
 
 
 def _name_routes(routes: Sequence[tuple[str, str]]) -> str:

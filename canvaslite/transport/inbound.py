@@ -23,6 +23,7 @@ _unpack_method = struct.Struct('>BHII').unpack_from
 _unpack_content = struct.Struct('>BHIIQ').unpack_from
 _unpack_signature = struct.Struct('>HH').unpack_from
 _unpack_u64 = struct.Struct('>Q').unpack_from
+_unpack_confirm = struct.Struct('>QB').unpack_from
 
 #: Class and method number of basic.deliver as one number.
 _DELIVER = 60 << 16 | 60
@@ -154,7 +155,8 @@ class InboundFrames:
         if kind == METHOD and content is None:
             signature = _unpack_signature(payload, 0)
             if signature not in _CONTENT_METHODS:
-                self._dispatch(channel_id, signature, payload, None)
+                if signature != spec.Basic.Ack or not self._confirm(channel_id, payload):
+                    self._dispatch(channel_id, signature, payload, None)
                 return True
             self._arriving[channel_id] = _Content(payload)
             return False
@@ -172,6 +174,15 @@ class InboundFrames:
         self._complete(channel_id, content)
         return True
 
+    def _confirm(self, channel_id: int, payload: bytes) -> bool:
+        """Settle what the broker confirms; false when another handler wants to know of it."""
+        channel = (self._connection.channels or {}).get(channel_id)
+        if channel is None or channel.confirms is None or channel.events.get('basic_ack') or channel.is_closing:
+            return False
+        tag, multiple = _unpack_confirm(payload, 4)
+        channel.confirms.settle(tag, multiple & 1, True)
+        return True
+
     def _complete(self, channel_id: int, content: _Content) -> None:
         method, body = content.method, b''.join(content.body)
         signature = _unpack_signature(method, 0)
@@ -184,6 +195,8 @@ class InboundFrames:
                     delivery = RawDelivery(channel, tag, route, content.header[12:], body)
                     channel.callbacks[route[0]].callback(delivery)
                 return
+        elif signature == spec.Basic.Return and (self._connection.channels or {}).get(channel_id) is not None:
+            self._connection.channels[channel_id].returned_properties = content.header[12:]
         message = Message(frame_method=signature, frame_args=method)
         message.inbound_header(content.header)
         if body:

@@ -13,7 +13,14 @@ from kombu.utils import json as kombu_json
 
 #: Levels of lists and mappings that a value may have: one that contains itself has no end.
 DEEPEST = 20_000
-TOO_DEEP = f'more than {DEEPEST} levels of lists and mappings'
+
+
+class TooDeep(ValueError):
+    """There are more levels than `DEEPEST`."""
+
+    def __init__(self) -> None:
+        super().__init__(f'more than {DEEPEST} levels of lists and mappings')
+
 
 _SPACE = re.compile(r'[ \t\n\r]*')
 _ATOM = re.compile(r'[^\s,\]}:]+')
@@ -48,7 +55,7 @@ def dumps(value: Any) -> str:
             text.append(json.dumps(value))
             continue
         if len(open_values) > DEEPEST:
-            raise ValueError(TOO_DEEP)
+            raise TooDeep()
         if len(open_values) % EVERY == 0:
             with suppress(RecursionError):
                 text.append(_encoder.encode(value))
@@ -96,7 +103,7 @@ def loads(text: str) -> Any:
             place += 1
         elif sign in '{[':
             if len(holders) > DEEPEST:
-                raise ValueError(TOO_DEEP)
+                raise TooDeep()
             if len(holders) % EVERY == 0:
                 with suppress(RecursionError):
                     value, place = _decoder.raw_decode(text, place)

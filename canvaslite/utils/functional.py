@@ -5,10 +5,15 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import Any
 
 from kombu.utils.functional import maybe_list as maybe_list
+
+from canvaslite.utils.imports import FoundByName
+
+#: Most processes run no coroutine, and what runs them takes as long to import as all the rest.
+_run_coroutine = FoundByName('asyncio:run')
 
 
 def _empty() -> None:
@@ -18,6 +23,12 @@ def _empty() -> None:
 def either(value: Any, default: Any) -> Any:
     """`value`, or `default` where it is None."""
     return default if value is None else value
+
+
+def await_here(value: Any) -> Any:
+    """What `value` comes to: the coroutine of an ``async def`` runs, in an event loop of its own; all else is itself.
+    Raises `RuntimeError` within a running event loop."""
+    return _run_coroutine(value) if isinstance(value, CoroutineType) else value
 
 
 def head_from_fun(fun: Callable[..., Any], bound: bool = False) -> Callable[..., Any]:

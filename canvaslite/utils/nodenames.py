@@ -24,18 +24,26 @@ def anon_nodename(hostname: str | None = None, prefix: str = 'gen') -> str:
     return f'{prefix}{os.getpid()}@{hostname or gethostname()}'
 
 
-def host_format(pattern: str, host: str | None = None, name: str | None = None) -> str:
-    """`pattern` with ``%h`` (host and domain), ``%n`` (host, or `name`), ``%d`` (domain) and ``%%`` filled in."""
+def host_format(pattern: str, host: str | None = None, name: str | None = None, **more: str) -> str:
+    """`pattern` with ``%h`` (host and domain), ``%n`` (host, or `name`), ``%d`` (domain) and ``%%`` filled in; `more`
+    by their letters."""
     host = host or gethostname()
     short, _, domain = host.partition('.')
-    known = {'%h': host, '%n': name or short, '%d': domain, '%%': '%'}
-    return re.sub('%[hnd%]', lambda found: known[found.group()], pattern)
+    known = {'h': host, 'n': name or short, 'd': domain, '%': '%', **more}
+    return re.sub('%(.)', lambda found: known.get(found.group(1), found.group()), pattern)
 
 
 def default_nodename(hostname: str | None) -> str:
     """The node name of a worker: `hostname`, which may be a name, a host, ``name@host`` or a pattern of these."""
     name, _, host = (hostname or '').rpartition('@')
     return host_format(f'{name or "celery"}@{host or gethostname()}')
+
+
+def node_format(pattern: str, nodename: str) -> str:
+    """The name of a file of a worker: as `host_format`, ``%n`` the name in `nodename` and ``%p`` all of it. ``%i`` and
+    ``%I``, Celery's number of a process, are those of the main one, for the others write to the same file."""
+    name, _, host = nodename.rpartition('@')
+    return host_format(pattern, host, name, p=nodename, i='0', I='')
 
 
 def worker_direct(hostname: Any) -> Any:

@@ -11,6 +11,10 @@ import sys
 from typing import Any
 
 try:
+    import grp
+except ImportError:  # Windows
+    grp = None  # type: ignore[assignment]
+try:
     import setproctitle  # type: ignore[import-not-found]
 except ImportError:  # optional
     setproctitle = None
@@ -38,6 +42,19 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
     _prctl(_PR_SET_PDEATHSIG, int(signum))
     if os.getppid() != parent:  # it ended before we asked
         os.kill(os.getpid(), signum)
+
+
+def is_privileged() -> bool:
+    """Whether this process may do anything: as root, or in a group whose members become that."""
+    if not hasattr(os, 'getuid'):
+        return False
+    if 0 in (os.getuid(), os.geteuid()):
+        return True
+    names = set()
+    for gid in (os.getgid(), os.getegid()):
+        with contextlib.suppress(KeyError):  # a group without a name
+            names.add(grp.getgrgid(gid).gr_name)
+    return not names.isdisjoint(('sudo', 'wheel'))
 
 
 def reseed_random() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import eq
 from typing import Any
 
 #: What a proxy answers itself, whatever its target has.
@@ -11,6 +12,11 @@ _OWN = frozenset({'_proxy_find', '_get_current_object', '__evaluate__', '__evalu
 _UNASKED = object()
 
 _get = object.__getattribute__
+
+
+def _of_target(function: Any) -> Any:
+    """A method that calls `function` with the object that the proxy stands for."""
+    return lambda self, *args: function(self._get_current_object(), *args)
 
 
 class Proxy:
@@ -42,29 +48,8 @@ class Proxy:
     def __exit__(self, *exc_info: Any) -> Any:
         return self._get_current_object().__exit__(*exc_info)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._get_current_object(), name, value)
-
-    def __delattr__(self, name: str) -> None:
-        delattr(self._get_current_object(), name)
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self._get_current_object() == other)
-
-    def __hash__(self) -> int:
-        return hash(self._get_current_object())
-
-    def __bool__(self) -> bool:
-        return bool(self._get_current_object())
-
-    def __dir__(self) -> Any:
-        return dir(self._get_current_object())
-
-    def __repr__(self) -> str:
-        return repr(self._get_current_object())
-
-    def __str__(self) -> str:
-        return str(self._get_current_object())
+    __setattr__, __delattr__, __eq__, __hash__ = map(_of_target, (setattr, delattr, eq, hash))
+    __bool__, __dir__, __repr__, __str__ = map(_of_target, (bool, dir, repr, str))
 
 
 class PromiseProxy(Proxy):

@@ -22,8 +22,7 @@ def local_timezone() -> tzinfo:
 
 
 def parse_time(value: Any, local: tzinfo) -> datetime:
-    """The moment that a datetime or ISO 8601 text names, in UTC; without offset in `local` time. Raises `ValueError`.
-    """
+    """The moment, in UTC, of a datetime or ISO 8601 text; in zone `local` if it names none. Raises `ValueError`."""
     if isinstance(value, str):  # Python 3.10 does not know the Z
         text = value.strip()
         moment = datetime.fromisoformat(text[:-1] + '+00:00' if text[-1:] in 'zZ' else text)
@@ -36,3 +35,9 @@ def parse_time(value: Any, local: tzinfo) -> datetime:
         return (moment.replace(tzinfo=local) if moment.tzinfo is None else moment).astimezone(timezone.utc)
     except OverflowError as exc:
         raise ValueError(f'out of range: {value!r:.100}') from exc
+
+
+def second_done(meta: Any) -> float | None:
+    """When the task of a stored result ended, in seconds since 1970; None if the store does not say it."""
+    done = meta.get('date_done')
+    return parse_time(done, timezone.utc).timestamp() if done else None

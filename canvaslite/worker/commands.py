@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kombu.utils.encoding import safe_repr
 
-from canvaslite.exceptions import WorkerShutdown
+from canvaslite.exceptions import ImproperlyConfigured, WorkerShutdown
 from canvaslite.protocol.job import Verdict
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.log import worker_logger as logger
@@ -24,6 +24,14 @@ from canvaslite.worker.sweeping import errand
 _SHOWN_ATTRIBUTES = ('exchange', 'routing_key', 'rate_limit')
 _STAGE_NAMES = {Stage.ACTIVE: 'active', Stage.RESERVED: 'reserved', Stage.SCHEDULED: 'scheduled', Stage.READY: 'ready'}
 _PLAIN = (str, int, float, bool, type(None))
+
+
+_NO_NAMES = 'queues, exchanges and routing keys are texts of at most 255 bytes'
+
+
+def _are_names(*names: Any) -> bool:
+    """Whether these, where there are any, can be names for the broker: others would cost the connection."""
+    return all(name is None or (isinstance(name, str) and len(name.encode(errors='replace')) <= 255) for name in names)
 
 
 def ok(value: Any) -> dict[str, Any]:
@@ -83,14 +91,9 @@ def _add(function: Callable[..., Any], name: str | None = None, alias: str | Non
     return function
 
 
-def control_command(**options: Any) -> Any:
-    """Decorator for a command that changes something."""
-    return Panel.register(type='control', **options)
-
-
-def inspect_command(**options: Any) -> Any:
-    """Decorator for a command that only looks."""
-    return Panel.register(type='inspect', **options)
+#: Decorators for a command that changes something, and for one that only looks.
+control_command = partial(Panel.register, type='control')
+inspect_command = partial(Panel.register, type='inspect')
 
 
 # --- looking at a worker ---
@@ -232,6 +235,8 @@ def revoke(state: PanelState, task_id: Any, terminate: bool = False, signal: Any
            **kwargs: Any) -> Any:
     """Revoke tasks by id; with `terminate` also end the processes that run them."""
     ids = list(dict.fromkeys(maybe_list(task_id) or ()))
+    if not all(isinstance(id, str) for id in (*ids, *(root_ids or ()))):
+        return nok('ids are text')
     signum = signal_number(signal)
     worker_state = state.worker.state
     worker_state.revoked.update(ids)
@@ -296,7 +301,7 @@ def _mark_revoked(state: PanelState, ids: Iterable[str]) -> None:
     """Have a process store REVOKED for tasks that nobody has started, so that those who wait for them need not."""
     running = {request.id for request in state.worker.state.requests(Stage.ACTIVE)}
     waiting = [id for id in ids if id not in running]
-    if waiting:
+    if waiting and state.app.backend.keeps_results:
         state.consumer.pool.submit_first(errand(Verdict('mark', waiting)))
 
 
@@ -330,6 +335,8 @@ def time_limit(state: PanelState, task_name: str | None = None, hard: float | No
     if task is None:
         logger.error('Change time limit attempt for unknown task %s', task_name)
         return nok('unknown task')
+    if any(value is not None and not (isinstance(value, (int, float)) and value >= 0) for value in (hard, soft)):
+        return nok('time limits are seconds')
     task.soft_time_limit = soft
     task.time_limit = hard
     state.consumer.reset_rate_limits()
@@ -358,6 +365,18 @@ def _resize(state: PanelState, resize: Callable[[int], None], n: Any, done: str)
     return ok(done)
 
 
+@control_command(args=[('max', int), ('min', int)], signature='[max [min]]')
+def autoscale(state: PanelState, max: Any = None, min: Any = None, **kwargs: Any) -> Any:
+    """Change the bounds of a pool that grows and shrinks by itself."""
+    if state.worker.autoscaler is None:
+        return nok('Autoscale not enabled: start the worker with --autoscale.')
+    try:
+        most, least = state.worker.autoscaler.update(max, min)
+    except ImproperlyConfigured as exc:
+        return nok(str(exc))
+    return ok(f'autoscale now max={most} min={least}')
+
+
 @control_command()
 def pool_restart(state: PanelState, modules: Any = None, reload: bool = False, reloader: Any = None,
                  **kwargs: Any) -> Any:
@@ -380,6 +399,8 @@ def shutdown(state: PanelState, msg: str = 'Got shutdown from remote', **kwargs:
 def add_consumer(state: PanelState, queue: str, exchange: str | None = None, exchange_type: str | None = None,
                  routing_key: str | None = None, **options: Any) -> Any:
     """Consume from one more queue."""
+    if not _are_names(queue, exchange, exchange_type, routing_key):
+        return nok(_NO_NAMES)
     state.consumer.call_soon(state.consumer.add_task_queue, queue, exchange, exchange_type or 'direct', routing_key,
                              **options)
     return ok(f'add consumer {queue}')
@@ -388,5 +409,7 @@ def add_consumer(state: PanelState, queue: str, exchange: str | None = None, exc
 @control_command(args=[('queue', str)], signature='<queue>')
 def cancel_consumer(state: PanelState, queue: str, **kwargs: Any) -> Any:
     """Consume from a queue no longer."""
+    if not _are_names(queue):
+        return nok(_NO_NAMES)
     state.consumer.call_soon(state.consumer.cancel_task_queue, queue)
     return ok(f'no longer consuming from {queue}')

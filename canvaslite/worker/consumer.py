@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from queue import Empty
 from typing import Any
 
 from canvaslite import bootsteps
 from canvaslite.transport.connection import close_inherited
 from canvaslite.utils.log import worker_logger as logger
-from canvaslite.worker.connection import Binding, Prefetch, Recovery
+from canvaslite.utils.redact import for_log
+from canvaslite.worker.connection import Binding, FreeProcesses, Prefetch, Recovery
+from canvaslite.worker.delays import Delays
 from canvaslite.worker.intake import Intake
-from canvaslite.worker.receipts import Returns
+from canvaslite.worker.receipts import MessageReceipts, Returns
 from canvaslite.worker.request import Request, Stage
 
-#: Seconds that the farewell to a broken connection may take.
-CLOSE_TIMEOUT = 5.0
+#: Seconds that the farewell to a broken connection may take, and that a stop waits for the broker to confirm what it is
+#: to keep until its ETA.
+CLOSE_TIMEOUT, DELAY_TIMEOUT = 5.0, 5.0
+#: Seconds that a cold stop waits for the store to learn of tasks that nobody will run again.
+LAST_WORDS = 3.0
 
 
 class Consumer:
@@ -26,7 +33,7 @@ class Consumer:
 
         name = 'Consumer'
         default_steps = tuple(f'canvaslite.worker.steps.consumer:{step}'
-                              for step in ('Connection', 'Control', 'Tasks', 'EventLoop'))
+                              for step in ('Connection', 'Control', 'Tasks', 'DelayedDelivery', 'EventLoop'))
 
     def __init__(self, app: Any, controller: Any, init_callback: Callable[[Any], Any] | None = None) -> None:
         self.app = app
@@ -43,9 +50,10 @@ class Consumer:
         self.init_callback = init_callback
         self.restart_count = -1
         self.prefetch_multiplier: int = controller.prefetch_multiplier
-        self.prefetch = Prefetch(self.pool.num_processes * self.prefetch_multiplier, app.conf.worker_eta_task_limit)
+        self.prefetch = self._make_prefetch(app.conf)
         self.returns: Returns = controller.returns
         self.recovery = Recovery(app, self.wait)
+        self.delays = Delays(app, controller.bell.ring)
         self.event_dispatcher: Any = None
         #: Messages come in.
         self.is_consuming = False
@@ -57,10 +65,18 @@ class Consumer:
         self.intake: Intake | None = None
         self.task_consumer: Any = None
         self.qos_global = True
+        self.has_hidden_quorum_queue = False
         self.steps: list[Any] = []
         self.blueprint = self.Blueprint(steps=app.steps['consumer'])
         self.blueprint.apply(self)
         self.hub.on_tick.add(self.hand_over)
+
+    def _make_prefetch(self, conf: Any) -> Prefetch:
+        if conf.worker_disable_prefetch:
+            self.prefetch_multiplier = 1
+            return FreeProcesses(self.state, lambda: self.controller.max_concurrency, conf.worker_eta_task_limit)
+        return Prefetch(self.controller.max_concurrency * self.prefetch_multiplier, conf.worker_eta_task_limit,
+                        self.prefetch_multiplier)
 
     # -- life
 
@@ -85,11 +101,13 @@ class Consumer:
         """Whether another connection may help: when this one is lost, or when a channel that worked was closed.
 
         RabbitMQ closes a channel on which a message stays unacknowledged for too long (``consumer_timeout``). An error
-        while starting, as for a queue declared otherwise, would only come again.
+        while starting, as for a queue declared otherwise, would only come again. kombu's transports for other brokers
+        raise anything for what is no message at all, and have taken it off the queue by then.
         """
         if isinstance(exc, self.connection_errors):
             return True
-        return self.is_consuming and self.connection is not None and isinstance(exc, self.connection.channel_errors)
+        return self.is_consuming and self.connection is not None and (
+            isinstance(self.receipts, MessageReceipts) or isinstance(exc, self.connection.channel_errors))
 
     def drop_connection(self) -> None:
         """Let go of the connection and of all messages that wait here: the broker delivers them again."""
@@ -97,10 +115,14 @@ class Consumer:
         receipts, self.receipts = self.receipts, None
         self.task_consumer = self.intake = None
         self.prefetch.forget()
+        self.delays.gathered.clear()
         if receipts is not None:
             for request in self.take_back_unstarted():
                 self.state.let_go(request)
-            self.returns.expect(self.state.requests(), receipts.remembered)
+            running = self.state.requests()
+            self.returns.expect(running, receipts.remembered)
+            if self.app.conf.worker_enable_prefetch_count_reduction:
+                self.prefetch.hold_back(running)
         self._close_broken(connection)
 
     def _detach(self) -> Any:
@@ -150,18 +172,22 @@ class Consumer:
             self.intake.closed = True
         if self.task_consumer is not None:
             self._guarded(self.task_consumer.cancel)
+            self.task_consumer = None
+        self.delays.gathered.clear()
+        self._settle_delayed(DELAY_TIMEOUT)
         for request in self.take_back_unstarted():
             self._guarded(request.reject, True)
             self.state.let_go(request)
 
     def _drain(self, timeout: float | None = None) -> None:
         """Let the loop run until the pool has nothing more to do, or for `timeout` seconds."""
+        shutdown = self.shutdown_request
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.pool.pending():
-            if timeout is None:
-                self.shutdown_request.check_cold()
-            elif deadline is not None and time.monotonic() > deadline:
-                return
+            if deadline is None:
+                shutdown.check_cold()
+            elif time.monotonic() > deadline or not shutdown.is_patient:
+                break
             self._guarded(self.hub.run_once)
         self._guarded(self.hand_over)
 
@@ -182,10 +208,11 @@ class Consumer:
             logger.warning('Initiating Soft Shutdown, terminating in %s seconds', patience)
             self.stop_consuming()
             self._drain(patience)
-        self.outcomes.stopping_cold = True
         if self.intake is not None:
             self.intake.closed = True
+        self.task_consumer = None
         self._guarded(self.outcomes.flush)
+        self._end_running()
         # Before the broker hears of it: it gives the messages of late tasks to others at once.
         self.pool.terminate()
         connection, self.connection = self.connection, None
@@ -194,9 +221,21 @@ class Consumer:
         self.blueprint.stop(self, terminate=True)
         self.shutdown()
 
+    def _end_running(self) -> None:
+        """End what runs. Of that, the broker has what is acknowledged late; the rest is recorded as lost."""
+        self.outcomes.stopping_cold = True
+        if not any(request.acknowledged for request in self.state.requests()):
+            return
+        for request in self.take_back_unstarted():
+            self.state.let_go(request)
+        self.pool.end_running()
+        self.shutdown_request.is_patient = True
+        self._drain(LAST_WORDS)
+
     def shutdown(self) -> None:
         """Say goodbye to the broker."""
         self.blueprint.send_all(self, 'shutdown')
+        self.delays.close()
         connection = self._detach()
         if connection is not None:
             try:
@@ -207,21 +246,59 @@ class Consumer:
     # -- the loop
 
     def hand_over(self) -> None:
-        """Give the processes what they are to have, and the broker its answers; called in each turn before the loop
-        waits."""
-        # Waiting for the broker's answer may bring more messages, which may change the count again.
-        while self.prefetch.value != self.prefetch.told and self.task_consumer is not None:
-            self.prefetch.update(self.tell_prefetch)
+        """Give the processes what they are to have, and the broker its answers: in each turn, before the loop waits."""
+        self._adjust_prefetch()
+        if self.delays.gathered:
+            self.delays.send()
+        if self.delays.under_way:
+            self._settle_delayed()
         self.pool.pump()
         if self.receipts is not None:
             self.receipts.flush()
         due = self.timer._queue
-        if self.hub._ready or (due and due[0][0] <= time.monotonic()):
-            # kombu's loop would look at these only after it has waited: it takes ten timers a turn.
+        if self.hub._ready or (due and due[0][0] <= time.monotonic()) or self._has_other_prefetch():
+            # The loop would look at these only after it has waited: kombu's takes ten timers a turn, and what has run
+            # in this thread just now has freed it.
             self.controller.bell.ring()
 
-    def tell_prefetch(self, count: int) -> None:
-        self.connection.default_channel.basic_qos(0, count, self.qos_global)
+    def _settle_delayed(self, timeout: float = 0.0) -> None:
+        """Acknowledge what the broker keeps until its ETA, and hold what it does not; wait up to `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self.delays.under_way:
+            try:
+                batch, error = self.delays.take_answer(max(deadline - time.monotonic(), 0.0))
+            except Empty:
+                return
+            for request in (parcel.request for parcel in batch):
+                if error is None:
+                    if not (request.acknowledged or request.received.is_lost):
+                        self.prefetch.decrement()
+                    self.outcomes.on_delayed(request)
+                elif self.intake is not None and request.stage is Stage.SCHEDULED:
+                    self.intake.hold_until_eta(request)
+
+    def _adjust_prefetch(self) -> None:
+        # Waiting for the broker's answer may bring more messages, which may change the count again.
+        while self._has_other_prefetch():
+            self.prefetch.update(partial(self.tell_prefetch, self.task_consumer))
+
+    def _has_other_prefetch(self) -> bool:
+        return self.task_consumer is not None and self.prefetch.value != self.prefetch.told
+
+    def tell_prefetch(self, subscription: Any, count: int) -> None:
+        """Have the broker send at most so many messages; with -1 none, from queues that can do without a consumer."""
+        self.connection.default_channel.basic_qos(0, abs(count), self.qos_global)
+        if count < 0:
+            subscription.pause()
+        else:
+            subscription.resume()
+
+    def flush(self) -> None:
+        """Tell the broker what it is to know before a task runs in this thread. The count comes first: an
+        acknowledgement makes room for another message."""
+        self._adjust_prefetch()
+        if self.receipts is not None:
+            self.receipts.flush()
 
     def wait(self, seconds: float) -> None:
         """Let the loop run for `seconds`, without a connection. Raises when the worker is to stop."""
@@ -235,13 +312,26 @@ class Consumer:
     def on_ready(self) -> None:
         """Messages come in."""
         self.is_consuming = True
+        if self.recovery.lost_at is not None:
+            logger.info('consumer: Consuming again, %.1f seconds after the connection was lost.',
+                        time.monotonic() - self.recovery.lost_at)
+            self.recovery.lost_at = None
         callback, self.init_callback = self.init_callback, None
         if callback is not None:
             callback(self)
 
     def call_soon(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Have the loop call `function`."""
-        return self.hub.call_soon(lambda: function(*args, **kwargs))
+        """Have the loop call `function`. Its error is logged, and no more, but for a lost connection."""
+        return self.hub.call_soon(self._call_safely, partial(function, *args, **kwargs))
+
+    def _call_safely(self, function: Callable[[], Any]) -> None:
+        try:
+            function()
+        except Exception as exc:
+            if isinstance(exc, self.connection_errors):
+                raise
+            logger.error('A remote control command failed: %s', for_log(repr(exc)))
+            logger.debug('That was:', exc_info=True)
 
     # -- for remote control
 
@@ -284,7 +374,7 @@ class Consumer:
     def update_prefetch(self) -> None:
         """The pool has another size."""
         if self.prefetch.base:
-            self.prefetch.base = self.pool.num_processes * self.prefetch_multiplier
+            self.prefetch.base = self.controller.max_concurrency * self.prefetch_multiplier
 
     def reset_rate_limits(self) -> None:
         """Read the tasks' rate limits again; what waits, waits for the new ones."""
@@ -302,6 +392,7 @@ class Consumer:
 
     def release_inherited(self) -> None:
         """In a child: let go of the parent's connection."""
+        self.delays.release_inherited()
         if self.connection is not None:
             close_inherited(self.connection)
             self.connection = None

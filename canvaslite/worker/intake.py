@@ -1,6 +1,6 @@
 """`Intake`: what is decided about a message when it comes in, in this order.
 
-Unreadable? One line in the log, acknowledged or rejected as Celery does. An unknown task? A child records the failure,
+Unreadable? Rejected, with one line in the log. An unknown task? A child records the failure,
 then it is rejected. Delivered before, and done or running here? Its receipt goes to the run it belongs to. Revoked or
 expired? A child records it. An ETA? The timer, and more is prefetched meanwhile. A rate limit? The task's bucket.
 Whatever is left goes to the pool.
@@ -17,11 +17,13 @@ from amqp.exceptions import FrameSyntaxError
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from canvaslite import signals
+from canvaslite.context import Context
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.execution import announcing
-from canvaslite.execution.message import MessageReader
+from canvaslite.execution.message import MessageReader, describe, read_head
 from canvaslite.transport.table import peek
-from canvaslite.utils.redact import one_line
+from canvaslite.utils.inflate import Limits
+from canvaslite.utils.redact import for_log, one_line
 from canvaslite.utils.time import parse_time
 from canvaslite.wire import DECISIVE_HEADERS
 from canvaslite.worker.connection import Prefetch
@@ -34,8 +36,14 @@ from canvaslite.worker.state import State
 logger = logging.getLogger('celery.worker.strategy')
 
 _DECISIVE = frozenset(DECISIVE_HEADERS)
+_EXPECTED = (InvalidTaskError, ContentDisallowed, DecodeError, FrameSyntaxError)
 _NO_LIMITS = [None, None]
-_SHOWN = 300
+#: Longest id, and longest name of an unknown task, in characters: as AMQP's correlation id.
+LONGEST_NAME = 255
+#: Largest body that the worker's own process decodes, in bytes: protocol 1 says only there what is to be run.
+LARGEST_HERE = 8 << 20
+#: Seconds to its ETA below which a task is not handed to the broker: that counts in whole seconds.
+_DELAYED_AT_LEAST = 2.0
 
 
 class Intake:
@@ -53,7 +61,13 @@ class Intake:
         self.state: State = consumer.state
         self.policies: Policies = consumer.policies
         self.timezone = app.timezone
-        self.reader = MessageReader(app.conf.accept_content, consumer.hostname)
+        self.limits = Limits.of(app.conf)
+        self.reader = MessageReader(app.conf.accept_content, consumer.hostname, self.limits)
+        self.delays = consumer.delays
+        #: Seconds to its ETA above which a task is handed to the broker; None where that cannot be.
+        self.hold_time = self.delays.hold_time if isinstance(receipts, RawReceipts) else None
+        #: The consumers of the queues.
+        self.subscription: Any = None
         #: Nothing more is taken: what still comes in goes back at once.
         self.closed = False
         self._tells = logger.isEnabledFor(logging.INFO)
@@ -71,7 +85,6 @@ class Intake:
         try:
             self._take_raw(received, delivery)
         except Exception as exc:  # whatever a message does to us, the worker goes on
-            logger.exception('Error of the worker while it took a message')
             self._refuse_invalid(received, exc)
 
     def on_message(self, message: Any) -> None:
@@ -81,9 +94,9 @@ class Intake:
             received.reject(True)
             return
         try:
+            received.check()
             self._take(received)
-        except Exception as exc:  # whatever a message does to us, the worker goes on
-            logger.exception('Error of the worker while it took a message')
+        except Exception as exc:  # as above
             self._refuse_invalid(received, exc)
 
     def _take_raw(self, received: Received, delivery: Any) -> None:
@@ -94,8 +107,9 @@ class Intake:
         except (KeyError, TypeError, FrameSyntaxError, UnicodeDecodeError):
             self._take(received)
             return
-        if (id.__class__ is not str or delivery.redelivered or headers.get('eta') is not None
-                or headers.get('expires') is not None or headers.get('timelimit', _NO_LIMITS) != _NO_LIMITS):
+        if (id.__class__ is not str or len(id) > LONGEST_NAME or not id.isprintable() or delivery.redelivered
+                or headers.get('eta') is not None or headers.get('expires') is not None
+                or headers.get('timelimit', _NO_LIMITS) != _NO_LIMITS):
             self._take(received)
             return
         self._admit(Request(received, id, policy, policy.limits))
@@ -126,18 +140,13 @@ class Intake:
             return
         try:
             headers = self._read_headers(received)
-            id, name = _task_of(headers)
+            id, name = _name_of(headers, 'id'), _name_of(headers, 'task')
             policy = self.policies.find(name)
             if policy is None:
                 self._refuse_unknown(received, id, name)
                 return
             request = self._make_request(received, id, policy, headers)
-        except (InvalidTaskError, ContentDisallowed) as exc:
-            self._refuse_invalid(received, exc)
-        except (DecodeError, FrameSyntaxError) as exc:
-            self._drop_unreadable(received, exc)
         except Exception as exc:
-            logger.debug('While reading a message:', exc_info=True)
             self._refuse_invalid(received, exc)
         else:
             self._place(request)
@@ -146,9 +155,17 @@ class Intake:
         """The headers that decide. An old message (protocol 1) has them in its body."""
         headers = received.peek(_DECISIVE)
         if headers.get('task') is None:
-            context = vars(received.read())
+            context = vars(self._read_here(received))
             headers = {name: context.get(name) for name in DECISIVE_HEADERS}
         return headers
+
+    def _read_here(self, received: Received) -> Context:
+        job = received.job(None)
+        if len(job.body) > LARGEST_HERE:
+            raise InvalidTaskError(f'no header task, and more than {LARGEST_HERE} bytes in which to look for one')
+        size = min(self.limits.size or LARGEST_HERE, LARGEST_HERE)
+        reader = MessageReader(self.reader.accept, self.reader.hostname, self.limits._replace(size=size))
+        return reader.read(job, read_head(job))
 
     def _make_request(self, received: Received, id: str, policy: Policy, headers: dict[str, Any]) -> Request:
         try:
@@ -169,22 +186,34 @@ class Intake:
         if request.is_expired():
             self._hold(request)
             self._discard(request, 'expired')
-        elif request.eta is not None and self._seconds_to(request.eta) > 0:
-            self._schedule(request)
+        elif (left := self._seconds_to(request.eta)) > 0:
+            self._schedule(request, left)
         else:
             self._admit(request)
 
-    def _seconds_to(self, moment: datetime) -> float:
-        return (moment - datetime.now(timezone.utc)).total_seconds()
+    def _seconds_to(self, moment: datetime | None) -> float:
+        return 0.0 if moment is None else (moment - datetime.now(timezone.utc)).total_seconds()
 
-    def _schedule(self, request: Request) -> None:
-        """Keep it until its ETA, and have another message in its place."""
-        assert request.eta is not None
-        self._hold(request)
-        if signals.task_received.receivers:
-            signals.task_received.send(sender=self.consumer, request=request)
+    def _schedule(self, request: Request, left: float) -> None:
+        """Have the broker keep it until its ETA if that is far, else hold it here; have another in its place."""
         request.stage = Stage.SCHEDULED
+        if self._is_far(left) and self.delays.takes(request, self.subscription.queue_of(request.message)):
+            self.state.hold(request)
+            logger.info('Task %s[%s] is kept by the broker until its ETA %s', request.name, request.id, request.eta)
+        else:
+            self._hold(request)
+            if signals.task_received.receivers:
+                signals.task_received.send(sender=self.consumer, request=request)
+            self.hold_until_eta(request)
         self.prefetch.increment()
+
+    def _is_far(self, seconds: float) -> bool:
+        if self.hold_time is None or seconds < _DELAYED_AT_LEAST:
+            return False
+        return seconds > self.hold_time or self.prefetch.is_full
+
+    def hold_until_eta(self, request: Request) -> None:
+        """Keep it here."""
         request.timer = self.hub.call_at(time.monotonic() + self._seconds_to(request.eta), self._on_due, request)
 
     def _on_due(self, request: Request) -> None:
@@ -192,7 +221,7 @@ class Intake:
         if request.stage is not Stage.SCHEDULED or request.received.is_lost:
             return
         # The clock may have been set back, and a timer may be early.
-        left = self._seconds_to(request.eta) if request.eta is not None else 0.0
+        left = self._seconds_to(request.eta)
         if left > 0.001:
             request.timer = self.hub.call_at(time.monotonic() + left, self._on_due, request)
             return
@@ -205,7 +234,7 @@ class Intake:
 
     def _discard(self, request: Request, reason: str) -> None:
         logger.info('Discarding revoked task: %s[%s]', request.name, request.id)
-        if reason == 'expired':
+        if reason == 'expired' and not self.reader.wants_signatures:  # nobody has checked yet whose id that is
             self.state.revoked.add(request.id)
         request.condemn(reason)
         self.pool.submit_first(request)
@@ -220,34 +249,32 @@ class Intake:
         self.pool.submit_first(request)
 
     def _refuse_invalid(self, received: Received, exc: Exception) -> None:
-        logger.error('Received and rejected an invalid task message: %.500s. %s', one_line(exc), describe(received))
+        said = one_line(exc)[:500]
+        if not isinstance(exc, _EXPECTED):
+            said = f'{type(exc).__name__}: {said}'
+            logger.debug('While taking a message:', exc_info=exc)
+        logger.error('Received and rejected an invalid task message: %s', for_log(f'{said}. {_describe(received)}'))
         received.reject(False)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(sender=self.consumer, message=received.message, exc=exc)
 
-    def _drop_unreadable(self, received: Received, exc: Exception) -> None:
-        logger.critical("Can't decode message body: %.500s. %s", one_line(exc), describe(received))
-        received.acknowledge()
-
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """kombu could not make a message of what came (an unknown compression, say)."""
-        self._drop_unreadable(KombuMessage(message, self.receipts, self.reader), exc)
+        self._refuse_invalid(KombuMessage(message, self.receipts, self.reader), exc)
 
 
-def _task_of(headers: dict[str, Any]) -> tuple[str, str]:
-    id, name = headers.get('id'), headers.get('task')
-    if not isinstance(name, str):
-        raise InvalidTaskError(f'the header task is {name!r:.100}, not a name')
-    if not isinstance(id, str):
-        raise InvalidTaskError(f'the header id is {id!r:.100}, not a text')
-    return id, name
+def _name_of(headers: dict[str, Any], header: str) -> str:
+    """The id or the task's name: text that can be shown in a line of the log."""
+    name = headers.get(header)
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise InvalidTaskError(f'the header {header} is {name!r:.100}, not a printable text of at most '
+                               f'{LONGEST_NAME} characters')
+    return name
 
 
-def describe(received: Received) -> str:
-    """A message for the log, on one line."""
+def _describe(received: Received) -> str:
     try:
         job = received.job(None)
+        return describe(job, read_head(job))
     except Exception as exc:
-        return f'[it cannot be shown: {exc!r:.200}]'
-    return (f'[body: {job.body[:_SHOWN]!r} ({len(job.body)}b), exchange: {job.exchange!r}, '
-            f'routing key: {job.routing_key!r}]')
+        return f'[its headers cannot be read: {type(exc).__name__}]'

@@ -8,10 +8,13 @@ from typing import Any
 from amqp.exceptions import FrameSyntaxError
 
 from canvaslite.context import Context
+from canvaslite.exceptions import InvalidTaskError
 from canvaslite.execution.message import MessageReader, read_head
 from canvaslite.protocol.job import AMQP_PROPERTIES, KOMBU_PROPERTIES, Job, Verdict
 from canvaslite.transport.table import peek
 
+#: Largest headers and properties together, in bytes: as RabbitMQ's, which must fit into one frame.
+LARGEST_HEAD = 131072
 _SHOWN = frozenset({'shadow', 'argsrepr', 'kwargsrepr'})
 
 
@@ -73,20 +76,42 @@ class Received:
 class KombuMessage(Received):
     """Of any other transport: `message` is a `kombu.Message`. Its body stays bytes."""
 
-    __slots__ = ()
+    __slots__ = ('_encoded',)
+
+    def __init__(self, message: Any, receipts: Any, reader: MessageReader) -> None:
+        super().__init__(message, receipts, reader)
+        self._encoded: tuple[bytes, bytes] | None = None
+
+    def check(self) -> None:
+        """See to it that a process can be given the message. Raises `InvalidTaskError` when it cannot."""
+        if self.message.errors:
+            raise self.message.errors[0][1]
+        if len(self._encode()[0]) > LARGEST_HEAD:
+            raise InvalidTaskError(f'its headers have more than {LARGEST_HEAD} bytes')
+
+    def _encode(self) -> tuple[bytes, bytes]:
+        """Headers and body as bytes."""
+        if self._encoded is None:
+            message, body = self.message, self.message.body or b''
+            if not isinstance(body, (str, bytes, bytearray, memoryview)):
+                raise InvalidTaskError(f'its body is a {type(body).__name__}, not text')
+            try:
+                head = pickle.dumps({'headers': message.headers, 'properties': message.properties,
+                                     'content_type': message.content_type,
+                                     'content_encoding': message.content_encoding}, 5)
+            except RecursionError:
+                raise InvalidTaskError('its headers are nested too deeply') from None
+            self._encoded = head, body.encode() if isinstance(body, str) else bytes(body)
+        return self._encoded
 
     @property
     def redelivered(self) -> bool:
         return bool(self.message.delivery_info.get('redelivered'))
 
     def job(self, verdict: Verdict | None) -> Job:
-        message = self.message
-        info = message.delivery_info
-        head = pickle.dumps({'headers': message.headers, 'properties': message.properties,
-                             'content_type': message.content_type, 'content_encoding': message.content_encoding}, 5)
-        body = message.body
-        return Job(KOMBU_PROPERTIES, head, body.encode() if isinstance(body, str) else bytes(body or b''),
-                   info.get('exchange') or '', info.get('routing_key') or '', self.redelivered, verdict)
+        info = self.message.delivery_info
+        return Job(KOMBU_PROPERTIES, *self._encode(), info.get('exchange') or '', info.get('routing_key') or '',
+                   self.redelivered, verdict)
 
     def peek(self, names: frozenset[str]) -> dict[str, Any]:
         headers = self.message.headers

@@ -9,6 +9,8 @@ import logging
 import signal
 from typing import Any
 
+from kombu.utils.functional import LRUCache
+
 from canvaslite import signals
 from canvaslite.exceptions import NotRegistered
 from canvaslite.execution.outcome import Kind
@@ -21,13 +23,15 @@ logger = logging.getLogger('celery.worker')
 
 #: How a late task ended whose message is acknowledged; a failure is if its task says so, what else there is never.
 _ACKNOWLEDGED = frozenset({Kind.SUCCESS, Kind.RETRY, Kind.IGNORED, Kind.REVOKED, Kind.SWEPT})
-_LEVELS = {Kind.UNKNOWN: logging.ERROR, Kind.UNDECODABLE: logging.CRITICAL, Kind.UNRECORDED: logging.CRITICAL}
+_LEVELS = {Kind.UNKNOWN: logging.ERROR, Kind.UNDECODABLE: logging.CRITICAL, Kind.UNRECORDED: logging.CRITICAL,
+           Kind.POISONED: logging.CRITICAL}
 #: Seconds before a message goes back whose outcome could not be recorded: the store is away, and stays so for a while.
 UNRECORDED_DELAY = 5.0
+DEATHS_KEPT = 1000
 #: Seconds before a message is tried again of which another copy runs.
 HELD_DELAY = 1.0
 #: How often a verdict is tried whose recording ends the process that records it.
-VERDICT_ATTEMPTS = 3
+VERDICT_ATTEMPTS = 10
 
 
 class Outcomes:
@@ -40,7 +44,9 @@ class Outcomes:
         self.returns = returns
         #: What signal handlers get as sender.
         self.consumer: Any = None
-        #: A lost task is one that we ended: the worker stops at once, and nothing is recorded.
+        #: How often the process of a task died that went back to its queue, by its id.
+        self.deaths: Any = LRUCache(limit=DEATHS_KEPT)
+        #: A lost task is one that we ended, as the worker stops at once: the broker has it, unless it was acknowledged.
         self.stopping_cold = False
 
     def on_started(self, request: Request, pid: int, time_start: float) -> None:
@@ -63,6 +69,8 @@ class Outcomes:
             self.consumer.hub.call_later(HELD_DELAY, self.pool.submit, request)
         elif kind is Kind.UNRECORDED and not request.acknowledged:
             self.consumer.hub.call_later(UNRECORDED_DELAY, self._settle, request, True, True)
+        elif kind is Kind.UNDECODABLE:  # never acknowledged when it started, for it did not
+            self._settle(request, True)
         elif request.early or kind in _ACKNOWLEDGED or (kind is Kind.FAILURE and _acknowledges_failure(request)):
             self._settle(request)
         else:
@@ -70,21 +78,23 @@ class Outcomes:
 
     def on_lost(self, request: Request, reason: str) -> None:
         request.stage = Stage.ACTIVE
-        if self.stopping_cold or request.cancelled:
+        if request.cancelled or (self.stopping_cold and not request.acknowledged):
             self.state.let_go(request)
             return
+        if self.stopping_cold:
+            reason = 'The worker was stopped while the task ran (cold shutdown).'
         if request.verdict is not None:
             self._try_verdict_again(request, reason)
             return
-        early, policy = request.early, request.policy
         if request.signum is not None:
-            self._condemn(request, early, 'terminated', _signal_name(request.signum))
-        elif not early and policy.reject_on_worker_lost:
-            logger.error('Task %s[%s] was lost and goes back to its queue: %s', request.name, request.id, reason)
-            self._settle(request, True, True)
+            self._condemn(request, 'terminated', _signal_name(request.signum))
+        elif not request.early and request.policy.reject_on_worker_lost:
+            logger.error('Task %s[%s] was lost: %s', request.name, request.id, reason)
+            times = self.deaths[request.id] = self.deaths.get(request.id, 0) + 1
+            self._condemn(request, 'died', (reason, times))
         else:
             logger.error('Task %s[%s] was lost: %s', request.name, request.id, reason)
-            self._condemn(request, early, 'lost', reason)
+            self._condemn(request, 'lost', reason)
 
     def on_timeout(self, request: Request, soft: bool, limit: float) -> None:
         if soft:
@@ -92,19 +102,21 @@ class Outcomes:
             return
         logger.error('Hard time limit (%ss) exceeded for %s[%s]', limit, request.name, request.id)
         request.stage = Stage.ACTIVE
-        if self.stopping_cold:
+        if self.stopping_cold and not request.acknowledged:
             self.state.let_go(request)
         elif not request.early and not request.policy.acks_on_timeout:
             # Either it fails or it runs again; not both.
             self._settle(request, True, True)
         else:
-            self._condemn(request, request.early, 'timelimit', limit)
+            self._condemn(request, 'timelimit', limit)
+
+    def on_delayed(self, request: Request) -> None:
+        """The broker has a copy of the message, and keeps it until the ETA."""
+        self._settle(request)
 
     def flush(self) -> None:
         """Write acknowledgements now."""
-        receipts = self.consumer.receipts
-        if receipts is not None:
-            receipts.flush()
+        self.consumer.flush()
 
     def _settle(self, request: Request, reject: bool = False, requeue: bool = False) -> None:
         """Tell the broker, and forget the request."""
@@ -116,9 +128,9 @@ class Outcomes:
             request.acknowledge()
         self.state.let_go(request)
 
-    def _condemn(self, request: Request, early: bool, kind: str, detail: Any) -> None:
+    def _condemn(self, request: Request, kind: str, detail: Any) -> None:
         """Have a child record the verdict. An early task was acknowledged when it started, if we heard of that."""
-        if early:
+        if request.early:
             request.acknowledge()
         request.condemn(kind, detail)
         self.pool.submit_first(request)
@@ -130,7 +142,7 @@ class Outcomes:
             return
         logger.critical('Could not record that %s[%s] %s: the process ended each time (%s)', request.name, request.id,
                         request.verdict.kind if request.verdict else '', reason)
-        self._settle(request, reject=True)
+        self._settle(request, True, request.verdict is not None and request.verdict.kind == 'died')
 
     def _tell(self, request: Request, kind: Kind, note: str) -> None:
         logger.log(_LEVELS.get(kind, logging.INFO), 'Task %s[%s]: %s', request.type, request.id, note)

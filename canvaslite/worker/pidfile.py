@@ -52,8 +52,6 @@ class Pidfile:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it lives, as somebody else's
-        return True
+    except OSError as exc:
+        return isinstance(exc, PermissionError)  # it lives, as somebody else's
     return True

@@ -88,9 +88,9 @@ class Policy(Pace):
         if timelimit is None or timelimit in _NO_LIMITS:
             return self.limits
         if not isinstance(timelimit, (list, tuple)) or len(timelimit) != 2 or any(
-                value is not None and (not isinstance(value, (int, float)) or value is True or value is False)
+                value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0)
                 for value in timelimit):
-            raise ValueError(f'timelimit is {timelimit!r:.100}, not a pair of numbers')
+            raise ValueError(f'timelimit is {timelimit!r:.100}, not a pair of numbers, or None, from 0 on')
         own_hard, own_soft = self.limits or (None, None)
         hard, soft = timelimit[0] or own_hard, timelimit[1] or own_soft
         return (hard, soft) if hard or soft else None
@@ -126,8 +126,9 @@ class Policies:
         return policy
 
     def refresh(self) -> None:
-        """Read the tasks' options again: remote control has changed one."""
+        """Read the tasks' options again: remote control has changed one, or a task was made anew."""
         for policy in self.known.values():
+            policy.task = self.tasks.get(policy.name, policy.task)
             policy.read(self.hard, self.soft, self.rate_limited)
 
     def empty_buckets(self) -> list[Any]:

@@ -85,9 +85,7 @@ class RawReceipts:
 class MessageReceipts:
     """Receipts of kombu messages, which know their own channel. A lost one is found out where messages are read."""
 
-    def __init__(self) -> None:
-        self.closed = False
-        self.remembered: deque[int] = deque(maxlen=0)
+    closed, remembered = False, ()
 
     def acknowledge(self, message: Any) -> None:
         self._tell('ack', message)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timezone
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any
 
 from canvaslite.context import Context
@@ -33,8 +34,7 @@ class Stage(IntEnum):
 
 
 class Request:
-    """What the worker knows of one message: its receipt, what its task wishes, its hard and soft time limit, its stage.
-    """
+    """What the worker knows of one message: its receipt, what its task wishes, its limits (hard, soft), its stage."""
 
     __slots__ = ('_context', '_time_start', 'acknowledged', 'attempts', 'cancelled', 'early', 'eta', 'expires', 'id',
                  'limits', 'pace', 'policy', 'received', 'signum', 'stage', 'timer', 'verdict', 'worker_pid')
@@ -105,24 +105,16 @@ class Request:
         return self._context
 
     @property
-    def task(self) -> Any:
-        return self.policy.task
-
-    @property
-    def type(self) -> str:
-        """Name of the task."""
-        return self.policy.name
-
-    @property
     def name(self) -> str:
         """Name to be shown: the shadow name, if the message has one."""
         return self.received.shown().get('shadow') or self.policy.name
 
-    @property
-    def task_id(self) -> str:
-        return self.id
-
     task_name = name
+    task_id: Any = property(attrgetter('id'))
+    #: The task, its name, and the message as the transport gave it.
+    task: Any = property(attrgetter('policy.task'))
+    type: Any = property(attrgetter('policy.name'))
+    message: Any = property(attrgetter('received.message'))
 
     @property
     def time_start(self) -> float | None:
@@ -139,9 +131,7 @@ class Request:
     _Request__payload = property(lambda self: (self.args, self.kwargs, {
         name: getattr(self.context, name) for name in ('callbacks', 'errbacks', 'chain', 'chord')}))
 
-    @property
-    def request_dict(self) -> dict[str, Any]:
-        return vars(self.context)
+    request_dict: Any = property(lambda self: vars(self.context))
 
     @property
     def root_id(self) -> str | None:
@@ -156,11 +146,6 @@ class Request:
         if not isinstance(stamps, dict) or not isinstance(names, list):
             return {}
         return {name: stamps.get(name) for name in names if isinstance(name, str)}
-
-    @property
-    def message(self) -> Any:
-        """The message as the transport gave it."""
-        return self.received.message
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """What ``inspect`` shows; with `safe` the arguments as their representations."""

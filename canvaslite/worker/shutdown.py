@@ -1,7 +1,8 @@
 """`Shutdown`: how a worker is told to stop, by signals or by remote control.
 
 Warm (TERM, or INT once): nothing more is taken, what did not start goes back to the broker, what runs ends.
-Cold (QUIT, or INT twice): as warm for ``worker_soft_shutdown_timeout`` seconds, then the processes are killed.
+Cold (QUIT, or INT twice): as warm for ``worker_soft_shutdown_timeout`` seconds, or until asked again, then the
+processes are killed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Shutdown:
         #: The exit code once it was asked for, else None.
         self.warm: int | None = None
         self.cold: int | None = None
+        #: A cold stop waits for what runs, or for the store: being asked again ends that.
+        self.is_patient = True
+        #: Ends a task in this thread, where the loop cannot take notice; called with whether that is to be at once.
+        self.interrupt: Callable[[bool], None] = lambda at_once: None
         self._installed: dict[int, Any] = {}
 
     def check(self) -> None:
@@ -73,14 +78,14 @@ class Shutdown:
 
     def ask_warm(self, exitcode: int = EX_OK, sig: str = 'SIGTERM') -> None:
         """Stop warmly."""
+        self.warm = exitcode  # first, so that a signal that comes meanwhile is the second one
         self._announce('Warm', exitcode, sig)
-        self.warm = exitcode
         self.ring()
 
     def ask_cold(self, exitcode: int = EX_FAILURE, sig: str = 'SIGQUIT') -> None:
         """Stop at once."""
-        self._announce('Cold', exitcode, sig)
         self.cold = exitcode
+        self._announce('Cold', exitcode, sig)
         self.ring()
 
     def _announce(self, how: str, exitcode: int, sig: str) -> None:
@@ -93,6 +98,7 @@ class Shutdown:
 
     def _on_int(self, signum: int, frame: Any) -> None:
         if self.warm is None and self.cold is None:
+            self.warm = EX_FAILURE
             _say('worker: Hitting Ctrl+C again will initiate cold shutdown, terminating all running tasks!')
             self.ask_warm(EX_FAILURE, 'SIGINT')
         else:
@@ -101,6 +107,11 @@ class Shutdown:
     def _on_quit(self, signum: int, frame: Any) -> None:
         if self.cold is None:
             self.ask_cold(EX_FAILURE, signal.Signals(signum).name)
+            self.interrupt(False)
+        elif self.is_patient:
+            self.is_patient = False
+            self.ring()
+            self.interrupt(True)
         else:
             # Asked again: whatever hangs, hangs no longer. The children die with us.
             os._exit(EX_FAILURE)

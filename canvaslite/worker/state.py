@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from canvaslite.utils.functional import maybe_list
@@ -24,6 +24,8 @@ class LimitedSet:
         self.maxlen = maxlen
         self.expires = expires
         self._added: dict[Any, float] = {}
+        #: Called when something was added.
+        self.on_change: Callable[[], object] = bool
 
     def add(self, item: Any) -> None:
         """Add `item`, or make it the youngest."""
@@ -31,6 +33,7 @@ class LimitedSet:
         self._added[item] = time.monotonic()
         while len(self._added) > self.maxlen:
             del self._added[next(iter(self._added))]
+        self.on_change()
 
     def update(self, items: Iterable[Any]) -> None:
         for item in items:
@@ -105,8 +108,7 @@ class State:
 
 
 class Revoked(LimitedSet):
-    """The ids of revoked tasks, of the first tasks of revoked runs, and revoked values of stamped headers. True when
-    there is anything in it."""
+    """The ids of revoked tasks, of first tasks of revoked runs, and revoked values of stamped headers; true if any."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,9 +119,10 @@ class Revoked(LimitedSet):
         """Revoke all tasks with one of these values in one of these stamped headers."""
         for name, values in headers.items():
             self.stamps.setdefault(name, []).extend(values if isinstance(values, (list, tuple, set)) else [values])
+        self.on_change()
 
     def __bool__(self) -> bool:
-        return bool(self._added) or bool(self.stamps) or bool(self.roots)
+        return bool(self._added or self.stamps or self.roots)
 
 
 #: What the worker that was made last in this process remembers, by Celery's names.

@@ -20,7 +20,6 @@ INTERVAL, JITTER = 2.0, 0.5
 ASSUMED = 0.001
 
 
-
 class NoMessage(Received):
     """Stands where a message would be."""
 
@@ -59,13 +58,13 @@ class Sweeper:
         self._pool = pool
         self._last: Request | None = None
         self._timer: Any = None
-        self._wait()
+        self._wait(JITTER)  # a worker that is killed again and again may never come to a second one
 
-    def _wait(self) -> None:
-        self._timer = self._hub.call_later(random.uniform(INTERVAL - JITTER, INTERVAL + JITTER), self._sweep)
+    def _wait(self, seconds: float) -> None:
+        self._timer = self._hub.call_later(random.uniform(seconds - JITTER, seconds + JITTER), self._sweep)
 
     def _sweep(self) -> None:
-        self._wait()
+        self._wait(INTERVAL)
         if self._last is None or self._last.stage is Stage.READY:
             self._last = errand(Verdict('sweep'))
             self._pool.submit_first(self._last)

@@ -1,6 +1,4 @@
-"""`Worker`: takes tasks from the broker and has them run, with an event loop, a pool, and a consumer for its
-connections.
-"""
+"""`Worker`: takes tasks from the broker and has them run, with an event loop, a pool, and a consumer."""
 
 from __future__ import annotations
 
@@ -10,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from kombu.utils.imports import symbol_by_name
-
 from canvaslite import bootsteps, signals
+from canvaslite.app.declare import reload_module
 from canvaslite.exceptions import ImproperlyConfigured, WorkerTerminate
 from canvaslite.pools import pool_class
-from canvaslite.pools.base import Doorbell
+from canvaslite.pools.base import Doorbell, Pool
+from canvaslite.utils import inflate
 from canvaslite.utils.functional import either
+from canvaslite.utils.imports import import_from_cwd
 from canvaslite.utils.log import worker_logger as logger
-from canvaslite.utils.nodenames import default_nodename, worker_direct
+from canvaslite.utils.nodenames import default_nodename, node_format, worker_direct
+from canvaslite.worker.autoscale import read_bounds
 from canvaslite.worker.outcomes import Outcomes
 from canvaslite.worker.pidfile import Pidfile, PidfileTaken
 from canvaslite.worker.policies import Policies
@@ -35,8 +35,8 @@ class Worker:
     """A worker. Making one imports the app's modules and checks the settings; `start` runs it to its end.
 
     Options that are None are taken from the settings. `concurrency` may be ``'auto'``; `queues` and `exclude_queues`
-    are names, in a list or with commas; `ready_callback(consumer)` is called when it takes messages; `optimization`
-    changes nothing. Raises `ImproperlyConfigured` for a wrong setting.
+    are names, in a list or with commas; `autoscale` is ``'MAX,MIN'`` processes; `ready_callback(consumer)` is called
+    when it takes messages; `optimization` changes nothing. Raises `ImproperlyConfigured` for a wrong setting.
     """
 
     class Blueprint(bootsteps.Blueprint):
@@ -44,21 +44,20 @@ class Worker:
 
         name = 'Worker'
         default_steps = tuple(f'canvaslite.worker.steps.worker:{step}'
-                              for step in ('Hub', 'Pool', 'Sweeper', 'Consumer'))
+                              for step in ('Hub', 'StateFile', 'Pool', 'Autoscaler', 'Sweeper', 'Consumer'))
 
     def __init__(self, app: Any, hostname: str | None = None, *, concurrency: Any = None, pool: Any = None,
                  queues: Any = None, exclude_queues: Any = None, include: Any = None, loglevel: Any = None,
-                 logfile: Any = None, pidfile: str | None = None, prefetch_multiplier: int | None = None,
+                 logfile: Any = None, pidfile: str | None = None, statedb: str | None = None,
+                 prefetch_multiplier: int | None = None,
                  time_limit: float | None = None, soft_time_limit: float | None = None,
                  max_tasks_per_child: int | None = None, max_memory_per_child: int | None = None,
                  optimization: str | None = None, purge: bool = False, disable_rate_limits: bool | None = None,
-                 ready_callback: Any = None, **options: Any) -> None:
+                 ready_callback: Any = None, autoscale: Any = None, **options: Any) -> None:
         self.app = app
         self.hostname = default_nodename(hostname)
         self.startup_time = datetime.now(timezone.utc)
         self.loglevel = loglevel
-        self.logfile = logfile
-        self.pidfile = Pidfile(pidfile) if pidfile else None
         self.purge = purge
         self.options = options
         self.exitcode: int | None = None
@@ -70,10 +69,20 @@ class Worker:
         self.setup_defaults(concurrency=concurrency, prefetch_multiplier=prefetch_multiplier, time_limit=time_limit,
                             soft_time_limit=soft_time_limit, max_tasks_per_child=max_tasks_per_child,
                             max_memory_per_child=max_memory_per_child, disable_rate_limits=disable_rate_limits)
+        self.setup_files(logfile, pidfile, statedb)
+        #: The most and the least processes, where the pool grows and shrinks by itself.
+        self.autoscale = read_bounds(autoscale) if autoscale else None
+        if self.autoscale is not None:
+            self.concurrency = self.autoscale[1]
+        self.autoscaler: Any = None
         self.setup_queues(queues, exclude_queues)
         self.check_connection()
         signals.worker_init.send(sender=self)
         self.pool_cls = pool_class(pool or app.conf.worker_pool)
+        if self.autoscale is not None and self.pool_cls.grow is Pool.grow:
+            raise ImproperlyConfigured(
+                f'--autoscale: the {self.pool_cls.name} pool cannot grow; use prefork or threads.')
+        inflate.default[:] = [inflate.Limits.of(app.conf)]
         self.setup_state()
         self.steps: list[Any] = []
         self.blueprint = self.Blueprint(steps=app.steps['worker'])
@@ -99,6 +108,14 @@ class Worker:
         self.max_memory_per_child = either(given['max_memory_per_child'], conf.worker_max_memory_per_child)
         self.disable_rate_limits = either(given['disable_rate_limits'], conf.worker_disable_rate_limits)
         self.consumer_cls = conf.worker_consumer
+
+    def setup_files(self, *given: Any) -> None:
+        """Name the log, the pidfile and the state file, by the settings where they were not given."""
+        conf = self.app.conf
+        names = map(either, given, (conf.worker_logfile, conf.worker_pidfile, conf.worker_state_db))
+        self.logfile, pidfile, self.statedb = (
+            node_format(name, self.hostname) if isinstance(name, str) else name for name in names)
+        self.pidfile = Pidfile(pidfile) if pidfile else None
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Choose the queues to consume from."""
@@ -231,9 +248,12 @@ class Worker:
             self.ready_callback(consumer)
 
     def reload(self, modules: Iterable[str] | None = None, reload: bool = False) -> None:
-        """Import `modules`, read the tasks' options again, and replace the processes."""
-        for module in modules or ():
-            symbol_by_name(module)
+        """Import `modules` (with `reload` again; None: those that the app says), read the tasks' options again, and
+        replace the processes."""
+        wanted = self.app.import_default_modules() if modules is None else [import_from_cwd(name) for name in modules]
+        if reload:
+            for module in wanted:
+                reload_module(self.app, module)
         self.consumer.reset_rate_limits()
         self.pool.restart()
 
@@ -242,6 +262,12 @@ class Worker:
         self.bell.close()
         if self.consumer is not None:
             self.consumer.release_inherited()
+
+    @property
+    def max_concurrency(self) -> int:
+        """How many tasks may come to run at once."""
+        most: int = self.pool.num_processes if self.autoscaler is None else self.autoscaler.max_concurrency
+        return most
 
     # -- for remote control
 

@@ -18,10 +18,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from canvas_tree import CanvasTree
 from kombu.utils.url import maybe_sanitize_url
 
 from canvaslite import chain, chord, group
+from canvaslite.result import CanvasTree
 
 HERE = Path(__file__).parent
 SOURCES = (
@@ -107,7 +107,7 @@ def run(worker: subprocess.Popen[bytes], log: Path) -> int:
     canvas = chord(group(chain(extract.s(source), transform.s()) for source in SOURCES), load.s())
     started = time.perf_counter()
     result = canvas.apply_async()
-    tree = CanvasTree(canvas, result)
+    tree = result.canvas()
     if not watch(tree, result, worker):
         print(f'The worker stopped (exit status {worker.returncode}). Its log:', file=sys.stderr)
         print(
@@ -126,17 +126,14 @@ def run(worker: subprocess.Popen[bytes], log: Path) -> int:
 def watch(tree: CanvasTree, result: Any, worker: subprocess.Popen[bytes]) -> bool:
     """Show how far the canvas is until it ends; false if the worker stops before."""
     live, shown = sys.stdout.isatty(), ''
-    total = sum(1 for _ in tree.steps())
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        counted = tree.refresh()
-        line = progress_line(counted, total)
+        line = progress_line(tree.refresh())
         if line != shown:
             print(f'\r\033[K{line}' if live else line, end='' if live else '\n', flush=True)
             shown = line
         if result.ready():
-            tree.refresh()
-            print(('\r\033[K' if live else '') + progress_line(tree.refresh(), total))
+            print(('\r\033[K' if live else '') + progress_line(tree.refresh()))
             return True
         if worker.poll() is not None:
             return False
@@ -144,11 +141,11 @@ def watch(tree: CanvasTree, result: Any, worker: subprocess.Popen[bytes]) -> boo
     raise SystemExit('The canvas did not end within five minutes.')
 
 
-def progress_line(counted: Counter[str], total: int) -> str:
-    done = counted['SUCCESS']
-    bar = '█' * (done * 30 // total)
-    rest = ', '.join(f'{count} {state.lower()}' for state, count in sorted(counted.items()) if state != 'SUCCESS')
-    return f'[{bar:<30}] {done}/{total} steps done' + (f' ({rest})' if rest else '')
+def progress_line(tree: CanvasTree) -> str:
+    counts = tree.counts()
+    bar = '█' * (counts.done * 30 // counts.total)
+    rest = ', '.join(f'{count} {name}' for name, count in counts._asdict().items() if count and name != 'done')
+    return f'[{bar:<30}] {counts.done}/{counts.total} steps done' + (f' ({rest})' if rest else '')
 
 
 def print_table(table: dict[str, object], seconds: float) -> None:

@@ -3,11 +3,14 @@
 ``MORTAL`` is a folder. Its file ``armed`` says ``n before|after child|worker``: at the n-th step since it was written
 the process that takes the step, or the whole worker, kills itself, before or after it. Steps are counted in ``steps``,
 across processes: what is sent to the result store (a command, a transaction) and written to the broker.
+``celery-child`` and ``celery-worker`` are those of the worker whose ``CANVAS_PACKAGE`` is celery. With ``nobody`` it is
+the step that waits, having made the file ``killed``, until there is one called ``answered``.
 """
 
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import signal
 import time
@@ -17,16 +20,20 @@ from typing import Any
 
 from billiard import current_process
 
-from canvaslite import Celery
 from canvaslite.transport.amqp import Connection
 
+PACKAGE = os.environ.get('CANVAS_PACKAGE', 'canvaslite')
 FOLDER = Path(os.environ['MORTAL'])
+#: Seconds in which the processes of a worker that is killed may still begin something.
+LAST_BREATH = 0.2
 
-app = Celery('mortal', broker=os.environ['BROKER'], backend=os.environ['BACKEND'])
+app = importlib.import_module(PACKAGE).Celery('mortal', broker=os.environ['BROKER'], backend=os.environ['BACKEND'])
 app.conf.update(
     task_default_queue=os.environ.get('QUEUE') or 'celery',
     task_acks_late=os.environ.get('ACKS_LATE') == '1', task_reject_on_worker_lost=os.environ.get('ACKS_LATE') == '1',
-    worker_prefetch_multiplier=4, result_chord_deadline=float(os.environ.get('DEADLINE') or 7 * 86400))
+    worker_prefetch_multiplier=4, broker_connection_retry_on_startup=True)
+if PACKAGE == 'canvaslite':
+    app.conf.result_chord_deadline = float(os.environ.get('DEADLINE') or 7 * 86400)
 
 
 def take_step(when: str) -> None:
@@ -35,7 +42,9 @@ def take_step(when: str) -> None:
         armed = (FOLDER / 'armed').read_text().split()
     except FileNotFoundError:
         return
-    if armed[2:] == ['child'] and 'PoolWorker' not in current_process().name:
+    who = armed[2] if armed else ''
+    if who.startswith('celery') != (PACKAGE == 'celery') or (
+            who.endswith('child') and 'PoolWorker' not in current_process().name):
         return
     with open(FOLDER / 'steps', 'a+') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -45,11 +54,19 @@ def take_step(when: str) -> None:
             file.write('.')
             file.flush()
             steps += 1
-        if not armed or armed[:2] != [str(steps), when]:
+        if armed[:2] != [str(steps), when]:
             return
-        (FOLDER / 'armed').unlink()
-        (FOLDER / 'killed').write_text(str(time.time()))
-    if armed[2] == 'child':
+        try:
+            (FOLDER / 'armed').unlink()
+        except FileNotFoundError:
+            return  # another process took the same step, or nobody waits for it any more
+        # Its other processes go on for a moment; those that are started in its place take longer.
+        (FOLDER / 'killed').write_text(str(time.time() + (0 if who.endswith('child') else LAST_BREATH)))
+    if who == 'nobody':
+        while not (FOLDER / 'answered').exists():
+            time.sleep(0.005)
+        return
+    if who.endswith('child'):
         os.kill(os.getpid(), signal.SIGKILL)
     os.killpg(0, signal.SIGKILL)
     time.sleep(60)
@@ -67,6 +84,18 @@ def in_steps(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_mortal() -> None:
     """In the worker: wrap the lowest points at which something leaves the process."""
+    if PACKAGE == 'celery':
+        store = importlib.import_module('redis.connection').Connection
+        store.send_packed_command = in_steps(store.send_packed_command)
+        broker = importlib.import_module('amqp.transport').TCPTransport
+        set_up = broker._setup_transport
+
+        def set_up_mortal(self: Any) -> None:
+            set_up(self)
+            self._write = in_steps(self._write)
+
+        broker._setup_transport = set_up_mortal
+        return
     Connection.send_frames = in_steps(Connection.send_frames)  # type: ignore[method-assign]
     backend = app.backend
     if hasattr(backend, 'link'):
@@ -85,7 +114,8 @@ def note(line: str) -> None:
 
 
 @app.task
-def part(x: Any) -> Any:
+def part(x: Any, seconds: float = 0.0) -> Any:
+    time.sleep(seconds)
     return x
 
 
@@ -95,10 +125,23 @@ def refuse(x: Any) -> None:
 
 
 @app.task(bind=True)
-def body(self: Any, values: Any) -> Any:
+def body(self: Any, values: Any, seconds: float = 0.0, fails: bool = False) -> Any:
     note(f'begin {self.request.id}')
+    time.sleep(seconds)
+    if fails:
+        raise ValueError(values)
     note(f'end {self.request.id}')
     return values
+
+
+@app.task
+def meet(number: int, name: str) -> bool:
+    """Whether so many of these run at the same time, at some time within 10 s."""
+    (FOLDER / f'{name}-{os.getpid()}').touch()
+    until = time.monotonic() + 10
+    while (met := len([*FOLDER.glob(f'{name}-*')])) < number and time.monotonic() < until:
+        time.sleep(0.01)
+    return met >= number
 
 
 @app.task

@@ -1,6 +1,7 @@
 """The app of the integration tests; which package and which servers, the environment says."""
 
 import importlib
+import json
 import os
 import signal
 import time
@@ -9,12 +10,32 @@ package = importlib.import_module(os.environ.get('CANVAS_PACKAGE', 'canvaslite')
 app = package.Celery('proj', broker=os.environ['BROKER'], backend=os.environ.get('BACKEND'))
 app.conf.update(
     task_default_queue=os.environ.get('QUEUE', 'proj'),
+    task_default_queue_type=os.environ.get('QUEUE_TYPE', 'classic'),
+    task_default_exchange_type=os.environ.get('EXCHANGE_TYPE', 'direct'),
+    broker_native_delayed_delivery_queue_type=os.environ.get('DELAY_TYPE', 'quorum'),
+    broker_heartbeat=int(os.environ.get('HEARTBEAT', '120')),
+    worker_eta_task_limit=int(os.environ['ETA_LIMIT']) if 'ETA_LIMIT' in os.environ else None,
+    worker_eta_hold_time=float(os.environ.get('HOLD', '30')),
     broker_connection_retry_on_startup=True,
     task_acks_late=os.environ.get('ACKS_LATE') == '1',
     worker_prefetch_multiplier=int(os.environ.get('PREFETCH', '4')),
-    broker_transport_options={'confirm_publish': True} if os.environ.get('CONFIRM') == '1' else {},
+    broker_transport_options={'confirm_publish': True} if os.environ.get('CONFIRM') == '1' else json.loads(
+        os.environ.get('TRANSPORT_OPTIONS', '{}')),
+    result_expires=int(os.environ.get('EXPIRES', '86400')),
     task_ignore_result=os.environ.get('IGNORE') == '1',
+    worker_pool_start_method=os.environ.get('START_METHOD', 'fork'),
+    worker_pool_restarts=os.environ.get('POOL_RESTARTS') == '1',
+    task_reject_on_worker_lost=os.environ.get('REJECT_LOST') == '1',
+    worker_enable_prefetch_count_reduction=os.environ.get('REDUCE', '1') == '1',
+    worker_disable_prefetch=os.environ.get('DISABLE_PREFETCH') == '1',
+    worker_pool_putlocks=os.environ.get('PUTLOCKS', '1') == '1',
+    worker_lost_wait=float(os.environ.get('LOST_WAIT', '10')),
+    worker_soft_shutdown_timeout=float(os.environ.get('SOFT_SHUTDOWN', '0')),
 )
+if 'DEAD_LETTERS' in os.environ:
+    # Where the queue of that name gets what is rejected.
+    app.conf.task_queues = [importlib.import_module('kombu').Queue(app.conf.task_default_queue, queue_arguments={
+        'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': os.environ['DEAD_LETTERS']})]
 
 
 @app.task
@@ -49,6 +70,15 @@ def sleep(seconds):
 
 
 @app.task
+def spin(seconds):
+    """Keep a CPU busy."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    return seconds
+
+
+@app.task
 def record(path, value):
     """Append `value` to the file at `path`, to count runs."""
     with open(path, 'a') as file:
@@ -56,10 +86,16 @@ def record(path, value):
     return value
 
 
+@app.task
+def stop_worker():
+    """Ask the worker that runs this for a warm shutdown."""
+    os.kill(os.getppid(), signal.SIGTERM)
+
+
 @app.task(bind=True, max_retries=3, default_retry_delay=0)
-def succeed_after(self, failures):
+def succeed_after(self, failures, countdown=0):
     if self.request.retries < failures:
-        raise self.retry(countdown=0)
+        raise self.retry(countdown=countdown)
     return self.request.retries
 
 
@@ -164,6 +200,14 @@ def die_sending(sender=None, **_):
         os.kill(target, signal.SIGKILL)
 
 
+def die_ending(sender=None, **_):
+    """Die with the worker, the first time that a task of the name in DIE_ENDING has succeeded and its result is out."""
+    if sender.name == f'proj.{os.environ["DIE_ENDING"]}' and happens_first(os.environ['DIE_PATH']):
+        os.kill(-os.getpgid(0), signal.SIGKILL)
+
+
+if 'DIE_ENDING' in os.environ:
+    importlib.import_module(f'{package.__name__}.signals').task_success.connect(die_ending)
 if 'DIE_SENDING' in os.environ:
     importlib.import_module(f'{package.__name__}.signals').before_task_publish.connect(die_sending)
 

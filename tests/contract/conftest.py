@@ -10,10 +10,6 @@ A test that takes `app` runs once for each store: `ALL` of them, or those that i
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import socket
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +20,6 @@ import pytest
 from canvaslite import Celery
 from canvaslite.backends import cache
 from canvaslite.context import Context
-from tests.fixtures import await_port, free_port
 
 #: Stores by what they can do. `memory` is one process's own, `rpc` keeps nothing that was read.
 SHARED = ('redis', 'sqlite', 'postgresql', 'mysql', 'file', 'memcached')
@@ -37,78 +32,6 @@ CROSSING = (*SHARED, 'rpc')
 def on(stores: tuple[str, ...], **settings: Any) -> Any:
     """Run a test on those stores, with these settings."""
     return pytest.mark.parametrize('app', [pytest.param((name, settings), id=name) for name in stores], indirect=True)
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f'db+sqlite:///{tmp_path}/results.sqlite'
-
-
-@pytest.fixture
-def postgresql_url() -> Iterator[str]:
-    """URL of an empty schema of the PostgreSQL on loopback."""
-    psycopg2 = importlib.import_module('psycopg2')
-    try:
-        server = psycopg2.connect('postgresql://postgres@127.0.0.1/postgres', connect_timeout=3)
-    except psycopg2.OperationalError as exc:
-        pytest.fail(f'no PostgreSQL on 127.0.0.1:5432 (user postgres); tests/start-servers starts one: {exc}')
-    server.autocommit = True
-    schema = f'cl_{uuid.uuid4().hex[:8]}'
-    with contextlib.closing(server), server.cursor() as cursor:
-        cursor.execute(f'CREATE SCHEMA {schema}')
-        yield f'db+postgresql://postgres@127.0.0.1/postgres?options=-csearch_path%3D{schema}'
-        cursor.execute(f'DROP SCHEMA {schema} CASCADE')
-
-
-@pytest.fixture
-def mysql_url() -> Iterator[str]:
-    """URL of an empty database of the MariaDB or MySQL on loopback."""
-    pymysql = importlib.import_module('pymysql')
-    try:
-        server = pymysql.connect(host='127.0.0.1', user='root', connect_timeout=3)
-    except pymysql.err.OperationalError as exc:
-        pytest.fail(f'no MariaDB on 127.0.0.1:3306 (user root, no password); tests/start-servers starts one: {exc}')
-    name = f'cl_{uuid.uuid4().hex[:8]}'
-    with contextlib.closing(server), server.cursor() as cursor:
-        cursor.execute(f'CREATE DATABASE {name}')
-        yield f'db+mysql://root@127.0.0.1/{name}'
-        cursor.execute(f'DROP DATABASE {name}')
-
-
-@pytest.fixture
-def file_url(tmp_path: Path) -> str:
-    (tmp_path / 'results').mkdir()
-    return f'file://{tmp_path}/results'
-
-
-@pytest.fixture(scope='session')
-def memcached_port() -> Iterator[int]:
-    """Port of a memcached of the test run's own."""
-    port = free_port()
-    server = subprocess.Popen(['memcached', '-l', '127.0.0.1', '-p', str(port), '-U', '0', '-u', 'nobody'])
-    await_port(port)
-    yield port
-    server.terminate()
-    server.wait(10)
-
-
-@pytest.fixture
-def memcached_url(memcached_port: int) -> Iterator[str]:
-    """URL of an empty memcached."""
-    yield f'cache+memcached://127.0.0.1:{memcached_port}/'
-    with socket.create_connection(('127.0.0.1', memcached_port)) as server:
-        server.sendall(b'flush_all\r\n')
-        server.recv(16)
-
-
-@pytest.fixture
-def memory_url() -> str:
-    return 'cache+memory://'
-
-
-@pytest.fixture
-def rpc_url() -> str:
-    return 'rpc://'
 
 
 @pytest.fixture
@@ -135,18 +58,12 @@ def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[
 
 
 @pytest.fixture
-def make_app(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+def make_app(request: pytest.FixtureRequest, close_later: Callable[[Any], Any]) -> Callable[..., Any]:
     """Make another app on the store of `app`; keyword arguments are settings."""
-    made = []
-
     def make(**settings: Any) -> Any:
-        app = Celery('contract', set_as_current=False, changes={**request.getfixturevalue('app').given, **settings})
-        made.append(app)
-        return app
-
-    yield make
-    for app in made:
-        app.close()
+        given = {**request.getfixturevalue('app').given, **settings}
+        return close_later(Celery('contract', set_as_current=False, changes=given))
+    return make
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 import threading
@@ -11,10 +12,11 @@ from collections import Counter
 import amqp
 import pytest
 
-from canvaslite import states
+from canvaslite import states, wire
 from canvaslite.backends.chords import BUSY, CLAIMED, DONE, RECORDED, Opening, Part, pack_callback
 from canvaslite.exceptions import ChordError
 from canvaslite.result import GroupResult
+from canvaslite.transport.amqp import Connection
 
 from .conftest import CROSSING, JOINING, KEEPING, on
 
@@ -42,9 +44,9 @@ class Chord:
 
     def open(self, size_known=True):
         results = [self.app.AsyncResult(task_id) for task_id in self.ids]
-        self.app.backend.apply_chord((self.gid, results), self.body, slots=self.slots)
         if size_known:
-            self.app.backend.set_chord_size(self.gid, len(self.ids))
+            self.body['chord_size'] = len(self.ids)
+        self.app.backend.apply_chord((self.gid, results), self.body, slots=self.slots)
         return self
 
     def request(self, place, make, **more):
@@ -60,6 +62,12 @@ def messages(app):
         while (message := queue.get(no_ack=True)) is not None:
             found.append((message.headers['task'], message.headers['id'], message.decode()[0]))
     return found
+
+
+def body_headers(app):
+    """The headers of the one message that has been sent."""
+    with app.connection_for_read() as connection:
+        return app.amqp.queues['celery'](connection.default_channel).get(no_ack=True).headers
 
 
 def reader(app, make_app):
@@ -382,14 +390,111 @@ def test_parts_that_come_twice_are_read_once_each_and_the_count_stays_right(app)
     assert report.status == CLAIMED
     assert [part.result for part in join.parts(report.claim)] == [0, 1, 2, 3, 4]
     assert join.finish(report.claim)
-    assert join.part(part[4]).status == DONE
+    assert join.part(part[4]).claim is None
+    with pytest.raises(amqp.NotFound), app.connection_for_read() as connection:
+        connection.default_channel.queue_declare(wire.CHORD_QUEUE_PREFIX + chord.gid, passive=True)
 
 
 @on(('rpc',))
-def test_nothing_of_a_chord_is_left_at_the_broker(app, request_of):
+def test_a_part_that_is_not_the_last_takes_one_round_trip(app, request_of, monkeypatch):
+    join, chord, writes = app.backend.join, Chord(app, 4).open(), []
+    send_frames, write_method = Connection.send_frames, Connection.write_method
+    monkeypatch.setattr(Connection, 'send_frames', lambda *args: writes.append(args) or send_frames(*args))
+    monkeypatch.setattr(Connection, 'write_method', lambda *args: writes.append(args) or write_method(*args))
+
+    def cost(place):
+        before = len(writes)
+        report = join.part(Part(chord.gid, chord.ids[place], place, states.SUCCESS, place, 4))
+        return report.status, len(writes) - before
+
+    assert [cost(place) for place in range(3)] == [(RECORDED, 1)] * 3
+    status, most = cost(3)
+    assert status == CLAIMED
+    assert most > 1
+
+
+@on(('rpc',))
+def test_late_copies_of_parts_leave_room_for_what_is_said_of_the_body(app, request_of):
+    app.task(name='body', acks_late=True)(lambda values: values)
+    chord = Chord(app, 3).open()
+    for place in (0, 1, 2):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+    headers = body_headers(app)
+    for place in (0, 1, 2):
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+    request = request_of(chord.body_id, task='body', headers=headers)
+
+    app.backend.mark_as_done(chord.body_id, 'ran', request)
+
+    assert app.backend.get_outcome(chord.body_id, request)['status'] == states.SUCCESS
+
+
+@on(('rpc',))
+def test_errbacks_are_sent_once_although_who_sent_them_could_not_go_on(app, request_of, monkeypatch):
+    chord = Chord(app, 2, link_error=[app.signature('errback').set(task_id='told')]).open()
+    app.backend.mark_as_failure(chord.ids[0], ValueError('no'), request=chord.request(0, request_of))
+
+    def lose_broker(*args, **kwargs):
+        raise ConnectionError('the broker is away')
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(app.backend, 'fail_from_current_stack', lose_broker)
+        app.backend.mark_as_done(chord.ids[1], 1, chord.request(1, request_of))
+    app.backend.mark_as_done(chord.ids[1], 1, chord.request(1, request_of))
+
+    assert messages(app) == [('errback', 'told', [chord.body_id])]
+
+
+@on(('rpc',))
+def test_tasks_are_added_to_a_chord_however_many_of_it_are_there(app):
+    join, chord = app.backend.join, Chord(app, 3).open()
+
+    def part(task_id, place=None):
+        return join.part(Part(chord.gid, task_id, place, states.SUCCESS, task_id, 3))
+
+    for added in ('d', 'e', 'f', 'g'):
+        join.extend(chord.gid, added)
+    reports = [part(*slot) for slot in (*chord.slots[:2], ('d',), ('e',), ('f',), ('g',))]
+    assert {report.status for report in reports} == {RECORDED}
+    report = part(*chord.slots[2])
+
+    assert report.status == CLAIMED
+    assert sorted(part.result for part in join.parts(report.claim)) == sorted([*chord.ids, 'd', 'e', 'f', 'g'])
+
+
+@pytest.mark.parametrize('size', [3, 5])
+@on(('rpc',))
+def test_a_chord_that_is_sent_again_begins_anew_whatever_the_old_one_has(app, request_of, size):
+    old = Chord(app, 3).open()
+    for place in (0, 1):
+        app.backend.mark_as_done(old.ids[place], 'old', old.request(place, request_of))
+    chord = Chord(app, size)
+    chord.gid = old.gid
+
+    chord.open()
+    for place in range(size):
+        assert messages(app) == []
+        app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [list(range(size))])]
+
+
+@on(('rpc',))
+def test_nothing_of_a_chord_is_left_at_the_broker_when_its_body_has_run(app, request_of):
+    app.task(name='body', acks_late=True)(lambda values: values)
     chord = Chord(app, 2).open()
     for place in (0, 1, 1):
         app.backend.mark_as_done(chord.ids[place], place, chord.request(place, request_of))
+    attempt = body_headers(app)[wire.ATTEMPT_HEADER]
+    body = request_of(chord.body_id, task='body', headers={wire.ATTEMPT_HEADER: attempt})
+
+    assert app.backend.get_outcome(chord.body_id, body)['status'] == states.PENDING
+    app.backend.mark_as_done(chord.body_id, 'value', body)
+    meta = app.backend.get_outcome(chord.body_id, body)
+    assert (meta['status'], meta['result']) == (states.SUCCESS, 'value')
+    app.backend.join.end_run(chord.body_id, attempt, True)
+    while not app.backend.get_outcome(chord.body_id, body).get('settled'):
+        pass
 
     with app.connection_for_read() as connection, pytest.raises(amqp.NotFound):
         connection.default_channel.queue_declare(f'canvaslite-chord-{chord.gid}', passive=True)
@@ -399,3 +504,71 @@ def test_nothing_of_a_chord_is_left_at_the_broker(app, request_of):
 def test_rpc_refuses_chords_where_the_broker_is_not_rabbitmq(app):
     with pytest.raises(NotImplementedError, match='only on RabbitMQ'):
         Chord(app, 1).open()
+
+
+@on(('memory', 'file', 'memcached'))
+def test_the_value_that_counts_is_the_one_that_is_stored(app, request_of):
+    chord = Chord(app, 1).open()
+    app.backend.store_result(chord.ids[0], 'stored', states.SUCCESS)  # and whoever did it died
+
+    app.backend.mark_as_done(chord.ids[0], 'of a second run', chord.request(0, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [['stored']])]
+
+
+def celery_counts(app, chord, place, value):
+    """A part as a Celery before 5.7 adds it: without a note which slots there are."""
+    part = json.dumps([1, chord.ids[place], states.SUCCESS, value])
+    app.backend.client.zadd(f'celery-taskset-meta-{chord.gid}.j', {part: place})
+
+
+@on(('redis',))
+def test_a_task_that_ran_in_an_old_celery_and_here_is_one_part(app, request_of):
+    chord = Chord(app, 2).open()
+
+    celery_counts(app, chord, 0, 'there')
+    app.backend.mark_as_done(chord.ids[0], 'here', chord.request(0, request_of))
+    assert messages(app) == []
+    app.backend.mark_as_done(chord.ids[1], 'other', chord.request(1, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [['there', 'other']])]
+
+
+@on(('redis',))
+def test_a_task_that_ran_twice_in_an_old_celery_is_one_part(app, request_of):
+    chord = Chord(app, 3).open()
+
+    for value in ('first', 'second'):
+        celery_counts(app, chord, 0, value)
+    app.backend.mark_as_done(chord.ids[1], 'other', chord.request(1, request_of))
+    assert messages(app) == []
+    app.backend.mark_as_done(chord.ids[2], 'third', chord.request(2, request_of))
+
+    assert messages(app) == [('body', chord.body_id, [['first', 'other', 'third']])]
+
+
+@on(JOINING)
+def test_a_part_that_is_added_twice_is_one(app, request_of):
+    chord = Chord(app, 1).open()
+    added = str(uuid.uuid4())
+
+    for _ in range(2):  # by a task that ran again, as its process died
+        app.backend.add_to_chord(chord.gid, app.AsyncResult(added))
+    app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
+    assert messages(app) == []
+    app.backend.mark_as_done(added, 1, request_of(added, group=chord.gid, group_index=1, chord=dict(chord.body)))
+
+    assert messages(app) == [('body', chord.body_id, [[0, 1]])]
+
+
+@on(KEEPING)
+def test_what_is_added_to_a_chord_that_is_over_leaves_it_over(app, request_of):
+    chord = Chord(app, 1).open()
+    app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
+    assert len(messages(app)) == 1
+
+    app.backend.add_to_chord(chord.gid, app.AsyncResult('late'))
+
+    if app.store == 'redis':
+        assert app.backend.client.keys(f'*{chord.gid}.*') == [f'celery-taskset-meta-{chord.gid}.c'.encode()]
+    assert app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'late')).status == DONE

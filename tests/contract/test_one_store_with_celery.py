@@ -9,6 +9,7 @@ import uuid
 
 import pytest
 import sqlalchemy as sa
+from kombu.exceptions import ContentDisallowed
 
 import canvaslite.exceptions
 from canvaslite import states
@@ -20,6 +21,8 @@ from .conftest import SHARED, on
 
 celery = importlib.import_module('celery')
 SQL = ('sqlite', 'postgresql', 'mysql')
+
+pytestmark = pytest.mark.filterwarnings('ignore:Call to deprecated setex')  # by Celery
 
 
 @pytest.fixture
@@ -182,6 +185,15 @@ def test_a_table_of_an_older_celery_gets_the_columns_that_it_lacks(app, make_app
 
 
 @on(SQL)
+def test_a_pickled_row_is_not_read_unless_pickle_is_accepted(app):
+    task_id = new_id()
+    put(app, task_id, pickle.dumps({'a': 1}), states.SUCCESS)
+
+    with pytest.raises(ContentDisallowed, match='result_accept_content'):
+        app.AsyncResult(task_id).get(timeout=5)
+
+
+@on(SQL, result_accept_content=['json', 'pickle'])
 @pytest.mark.parametrize('value', [{'a': (1, 2)}, ValueError('wrong'), {1, 2}, None], ids=repr)
 def test_rows_that_celery_pickled_before_5_7_are_read(app, value, caplog):
     task_id = new_id()
@@ -194,7 +206,7 @@ def test_rows_that_celery_pickled_before_5_7_are_read(app, value, caplog):
     assert (type(found), getattr(found, 'args', found)) == (type(value), getattr(value, 'args', value))
 
 
-@on(SQL)
+@on(SQL, result_accept_content=['json', 'pickle'])
 def test_a_pickle_that_would_run_something_is_refused(app, tmp_path):
     import os
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 import uuid
+from contextlib import nullcontext
 
+import amqp
 import pytest
 
 from canvaslite import states, wire
-from canvaslite.backends import sweeping
 from canvaslite.backends.chords import BUSY, CLAIMED, DONE, ENDED, RECORDED, Part
+from canvaslite.backends.filesystem import FolderRecord
+from canvaslite.backends.keyjoin import Keys
 from canvaslite.backends.queuejoin import QueueJoin
+from canvaslite.backends.sweeping import CLOCK_SKEW
 from canvaslite.exceptions import ChordError, TaskRevokedError
+from canvaslite.utils.time import second_done
 
 from .conftest import JOINING, KEEPING, on
 from .test_joins import Chord, messages, reader
@@ -231,7 +237,7 @@ def test_the_result_of_an_earlier_run_under_the_same_id_is_not_counted(app, late
     outbox = app.backend.join.outbox(chord.gid)
     assert list(outbox.slots) == [(chord.ids[0], 0)]
     assert abs(outbox.opened - time.time()) < 60
-    assert sweeping._ended_at({'date_done': '2020-01-01T00:00:00+00:00'}) < outbox.opened - sweeping.CLOCK_SKEW
+    assert second_done({'date_done': '2020-01-01T00:00:00+00:00'}) < outbox.opened - CLOCK_SKEW
     assert str(uuid.UUID(chord.gid)) == chord.gid
 
 
@@ -245,6 +251,27 @@ def test_of_the_copies_of_a_body_one_runs(app):
     assert join.take_run(body, ENDED, 60) == ENDED
     assert join.take_run(body, '2', 60) == ENDED
     assert join.due(time.time() + LATER, 10) == []
+
+
+@on(KEEPING)
+def test_of_the_copies_of_a_body_that_ask_at_once_one_runs(app):
+    copies, holders = ('1', '2', '3', '4'), []
+    together = threading.Barrier(len(copies))
+
+    def ask(attempt):
+        for body in bodies:
+            together.wait(30)
+            holders.append((body, app.backend.join.take_run(body, attempt, 60)))
+
+    bodies = [str(uuid.uuid4()) for _ in range(20)]
+    asking = [threading.Thread(target=ask, args=(attempt,)) for attempt in copies]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(60)
+
+    assert len(holders) == len(copies) * len(bodies)
+    assert len(set(holders)) == len(bodies)
 
 
 @on(('rpc',))
@@ -268,7 +295,7 @@ def test_rabbitmq_itself_says_when_a_chord_is_to_be_looked_at(app, make_app):
 
 
 @on(('rpc',))
-@pytest.mark.parametrize('holds', [True, False], ids=['the claim', 'no claim yet'])
+@pytest.mark.parametrize('holds', [True, False], ids=['the claim', 'a part that was refused'])
 def test_a_chord_whose_last_process_died_with(holds, app, make_app, request_of, later, monkeypatch):
     chord = Chord(app, 2).open()
     app.backend.mark_as_done(chord.ids[0], 0, chord.request(0, request_of))
@@ -279,7 +306,7 @@ def test_a_chord_whose_last_process_died_with(holds, app, make_app, request_of, 
         threading.Event().wait()
 
     def return_the_last():
-        monkeypatch.setattr(QueueJoin, 'parts' if holds else '_try', stay)
+        monkeypatch.setattr(QueueJoin, 'parts' if holds else '_claim', stay)
         app.backend.mark_as_done(chord.ids[1], 1, chord.request(1, request_of))
 
     child = fork.Process(target=return_the_last)
@@ -293,6 +320,9 @@ def test_a_chord_whose_last_process_died_with(holds, app, make_app, request_of, 
     assert messages(app) == []
 
     other, ended = make_app(), 0
+    if not holds:  # its message comes again
+        app.backend.mark_as_done(chord.ids[1], 1, chord.request(1, request_of))
+        ended = 1
     while not ended:  # the broker may not have noticed the death
         later()
         ended = other.backend.sweep_chords()
@@ -333,3 +363,72 @@ def test_apps_with_another_default_queue_leave_a_chord_alone(app, make_app):
 
     assert other.backend.join.due(time.time() + LATER, 10) == []
     assert list(make_app().backend.join.due(time.time() + LATER, 10)) == [chord.gid]
+
+
+@on(('redis',))
+def test_a_chord_that_an_old_celery_has_ended_is_forgotten_when_its_body_has_ended(app, later):
+    chord = Chord(app, 2, link_error=[{'task': 'told elsewhere', 'args': [], 'kwargs': {}, 'options': {}}]).open()
+    app.backend.join.part(Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value'))
+    app.backend.client.delete(*(f'celery-taskset-meta-{chord.gid}.{letter}' for letter in 'jts'))
+
+    later()
+    assert app.backend.sweep_chords() == 0
+    assert list(app.backend.join.due(time.time() + LATER, 10)) == [chord.gid], 'the body may yet be lost'
+    app.backend.store_result(chord.body_id, 'done', states.SUCCESS)
+    later(2 * LATER)
+    assert app.backend.sweep_chords() == 0
+
+    assert app.backend.join.due(time.time() + 10 * LATER, 10) == []
+    assert app.backend.join.part(Part(chord.gid, chord.ids[1], 1, states.SUCCESS, 'late')).status == DONE
+    assert messages(app) == []
+
+
+@on(('memcached',))
+def test_a_part_that_comes_after_the_end_leaves_nothing(app):
+    chord, join = Chord(app, 1).open(), app.backend.join
+    part = Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'value')
+    assert join.finish(join.part(part).claim)
+
+    assert join.part(part).status == DONE
+
+    keys = Keys(chord.gid)
+    names = [keys.part(f'{chord.ids[0]}:0'), keys.missing, keys.outbox, *keys.lists]
+    assert join.store.get_many(names) == {}
+    assert list(join.store.get_many([keys.head])) == [keys.head]
+
+
+@on(('file',))
+def test_the_folder_of_a_chord_that_never_began_is_cleaned_up(app, later):
+    folder = FolderRecord(app.backend, 'never begun').path
+    os.makedirs(folder)
+
+    app.backend.cleanup()
+    assert os.path.isdir(folder), 'it may just be beginning'
+    later(2 * LATER)
+    app.backend.cleanup()
+
+    assert not os.path.exists(folder)
+
+
+@on(('rpc',))
+@pytest.mark.parametrize('stays', [True, False], ids=['that waits for it', 'that does not'])
+def test_parts_that_come_between_the_body_and_the_end_of_the_queue_are_removed_by_sweeps(app, make_app, later, stays):
+    chord = Chord(app, 2)
+    if not stays:
+        chord.body = app.signature({**chord.body, 'task': 'celery.group', 'subtask_type': 'group',
+                                    'kwargs': {'tasks': [chord.body]}})
+    chord.open()
+    with app.connection_for_write() as connection:  # whoever has sent the body died before it could remove the queue
+        channel = connection.default_channel
+        channel.queue_purge(f'canvaslite-chord-{chord.gid}')
+        part = Part(chord.gid, chord.ids[0], 0, states.SUCCESS, 'late', 2)
+        assert app.backend.join.part(part).status == RECORDED
+
+        for _ in range(2):
+            later()
+            assert make_app().backend.sweep_chords() == 0
+
+        assert make_app().backend.join.due(time.time(), 10) == [], 'nothing is left to be looked at'
+        with nullcontext() if stays else pytest.raises(amqp.NotFound):
+            assert channel.queue_declare(f'canvaslite-chord-{chord.gid}', passive=True).message_count == 0
+    assert messages(app) == []

@@ -48,6 +48,7 @@ def test_get_waits_for_a_result_that_another_process_stores(app, sent, request_o
     assert app.AsyncResult(sent()).state == states.PENDING  # and which works as before
 
 
+@pytest.mark.alone
 @on(ALL)
 def test_get_returns_soon_after_the_result_is_there(app, sent, request_of):
     task_id = sent()
@@ -75,7 +76,7 @@ def test_get_gives_up_in_time(app, sent, timeout):
     with pytest.raises(TimeoutError):
         app.AsyncResult(task_id).get(timeout=timeout)
 
-    assert timeout <= time.monotonic() - begun < timeout + 1
+    assert timeout <= time.monotonic() - begun < timeout + 2
 
 
 @on(ALL)

@@ -67,6 +67,14 @@ class Tally:
     def is_clean(self) -> bool:
         return not (self.lost or self.doubled or self.wrong)
 
+    def report(self, of: str) -> int:
+        """Print what became of them, under the name `of`; the exit status."""
+        for kind in ('lost', 'doubled', 'wrong'):
+            for label in getattr(self, kind):
+                print(f'{kind}: {label}')
+        print(f'{of}: {self}')
+        return 0 if self.is_clean else 1
+
 
 class Lane:
     """A worker that is killed, and what it leaves behind."""
@@ -82,12 +90,24 @@ class Lane:
         self.worker: WorkerProcess | None = None
 
     def ensure_worker(self) -> None:
-        if self.worker is None or self.worker.process.poll() is not None:
-            if self.worker is not None:
-                self.worker.kill()
-            self.worker = WorkerProcess(
-                [sys.executable, '-m', 'canvaslite', '-A', 'tests.apps.mortal', 'worker', '-c', '2', '-Q', self.queue,
-                 '-n', self.queue, '-l', 'INFO'], self.env, self.folder)
+        self.worker = self._ensure(self.worker, 'canvaslite', self.queue)
+
+    def _ensure(self, worker: WorkerProcess | None, package: str, queue: str) -> WorkerProcess:
+        """The worker as it is, or a new one if it is dead."""
+        if worker is not None and worker.process.poll() is None:
+            return worker
+        if worker is not None:
+            worker.kill()
+        return WorkerProcess(
+            [sys.executable, '-m', package, '-A', 'tests.apps.mortal', 'worker', '-c', '2', '-Q', queue, '-n', queue,
+             '-l', 'INFO'], {**self.env, 'CANVAS_PACKAGE': package}, self.folder)
+
+    def canvases(self) -> dict[str, tuple[Callable[[], Any], Any]]:
+        return canvases(self.app)
+
+    def await_workers(self) -> None:
+        """Return when they are up, and have their connections."""
+        self.await_value(self.app.signature('tests.apps.mortal.part', args=(0,)).apply_async())
 
     def close(self) -> None:
         if self.worker is not None:
@@ -99,17 +119,16 @@ class Lane:
 
     def run(self, name: str, n: int, when: str, who: str, tally: Tally) -> bool:
         """Run one chord with a kill at step `n`; whether the kill happened."""
-        make, expected = canvases(self.app)[name]
+        make, expected = self.canvases()[name]
         for left in ('steps', 'runs', 'killed', 'armed'):
             (self.folder / left).unlink(missing_ok=True)
-        # It is up, and has its connections, before anything is counted.
-        self.await_value(self.app.signature('tests.apps.mortal.part', args=(0,)).apply_async())
+        self.await_workers()
         (self.folder / 'armed').write_text(f'{n} {when} {who}')
         canvas = make()
         if name == 'failing':
             canvas.link_error(self.app.signature('tests.apps.mortal.errback'))
         label = f'{name}: {who} {when} step {n}'
-        result = canvas.apply_async()
+        result = self.send(canvas)
         try:
             self._judge(result, expected, label, tally)
         finally:
@@ -120,6 +139,9 @@ class Lane:
         tally.worst = max(tally.worst, time.time() - float((self.folder / 'killed').read_text()))
         self._count_runs(label, tally, result.id)
         return True
+
+    def send(self, canvas: Any) -> Any:
+        return canvas.apply_async()
 
     def await_value(self, result: Any) -> Any:
         """The value or the error. Raises `TimeoutError`."""
@@ -133,6 +155,21 @@ class Lane:
                     raise
             except Exception as exc:
                 return exc
+
+    def await_nothing_held(self, patience: float = 8.0) -> list[Any]:
+        """The tasks that the worker still has after so many seconds.
+
+        A value comes a moment before the process says that it is done, and a copy of a message may wait some seconds
+        for another to end.
+        """
+        host = f'celery@{self.queue}'
+        inspect = self.app.control.inspect(destination=[host], timeout=10, limit=1)
+        until = time.monotonic() + patience
+        while True:
+            held = [*(inspect.active() or {}).get(host, ['?']), *(inspect.reserved() or {}).get(host, ['?'])]
+            if not held or time.monotonic() > until:
+                return held
+            time.sleep(0.1)
 
     def _judge(self, result: Any, expected: Any, label: str, tally: Tally) -> None:
         try:
@@ -159,14 +196,14 @@ class Lane:
 
 
 def sweep(broker: str, backend: str, who: str, late: bool = True, names: Any = None, lanes: int = 4,
-          steps: Any = None) -> Tally:
+          steps: Any = None, make_lane: Callable[..., Lane] = Lane) -> Tally:
     """Kill at every step (or at the given ones) of the chords."""
     tally, lock = Tally(), threading.Lock()
-    app = Celery('names', set_as_current=False)
-    work = [_steps_of(name, when, steps) for name in names or canvases(app) for when in ('before', 'after')]
+    names = names or canvases(Celery('names', set_as_current=False))
+    work = [_steps_of(name, when, steps) for name in names for when in ('before', 'after')]
 
     def walk() -> None:
-        lane = Lane(broker, backend, late)
+        lane = make_lane(broker, backend, late)
         try:
             while True:
                 with lock:
@@ -201,11 +238,7 @@ def main() -> int:
     parser.add_argument('--canvas', action='append', help='by name; all by default')
     given = parser.parse_args()
     tally = sweep(given.broker, given.backend, given.who, not given.early, given.canvas, given.lanes)
-    for kind in ('lost', 'doubled', 'wrong'):
-        for label in getattr(tally, kind):
-            print(f'{kind}: {label}')
-    print(f'{given.backend.partition(":")[0]}, {given.who}{", early" if given.early else ""}: {tally}')
-    return 0 if tally.is_clean else 1
+    return tally.report(f'{given.backend.partition(":")[0]}, {given.who}{", early" if given.early else ""}')
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ def test_a_chord_survives_the_death_of_its_worker(
     tally = sweep(broker_url, redis_url, who, late, ['plain', 'chord in the header'], 6, STEPS)
     assert tally.is_clean, str(vars(tally))
     assert tally.kills >= 6
-    assert tally.worst < 15
+    assert tally.worst < 20, 'a lease of 10 s had to end, and not two of them'
 
 
 def test_a_chord_in_the_broker_alone_survives_the_death_of_a_child(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.fixtures import APPS
+from tests.fixtures import load_app
+from tests.integration.proxy import Proxy
+from tests.integration.wires import Wire
 
 
 @pytest.fixture
@@ -24,11 +25,7 @@ def servers(broker_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def project(servers: dict[str, str]) -> ModuleType:
     """The project's module; a fresh app for each test."""
-    spec = importlib.util.spec_from_file_location('proj', APPS / 'proj.py')
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_app('proj')
 
 
 @pytest.fixture
@@ -39,3 +36,39 @@ def start_project_worker(servers: dict[str, str], start_worker: Callable[..., An
         return start_worker('proj', '-c', '2', '-l', 'INFO', *options, **{**servers, **env})
 
     return start
+
+
+@pytest.fixture
+def tasks(servers: dict[str, str]) -> ModuleType:
+    """The tasks of tests/apps/fragile.py; a fresh app for each test."""
+    return load_app('fragile')
+
+
+@pytest.fixture
+def start(servers: dict[str, str], start_worker: Callable[..., Any]) -> Callable[..., Any]:
+    """Start a worker of those tasks: two processes, unless the options say otherwise."""
+
+    def start(*options: str, **env: str) -> Any:
+        return start_worker('fragile', '-c', '2', '-l', 'INFO', *options, **{**servers, **env})
+
+    return start
+
+
+@pytest.fixture
+def proxy(broker_url: str) -> Iterator[Proxy]:
+    """A way to the broker of `broker_url` on which connections can be broken."""
+    with Proxy(broker_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def wire(rabbitmq_proc: Any) -> Iterator[Wire]:
+    wire = Wire(rabbitmq_proc.port)
+    yield wire
+    wire.cut()
+
+
+@pytest.fixture
+def wired(servers: dict[str, str], wire: Wire, rabbitmq_proc: Any) -> dict[str, str]:
+    """The environment of a worker that reaches its broker through the wire."""
+    return {'BROKER': servers['BROKER'].replace(f':{rabbitmq_proc.port}/', f':{wire.port}/')}

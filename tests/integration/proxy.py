@@ -7,6 +7,8 @@ import socket
 import ssl
 import struct
 import threading
+import time
+from collections.abc import Iterable
 from types import TracebackType
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,6 +33,9 @@ class Proxy:
         self._may_forward = threading.Event()
         self._may_forward.set()
         self._cut_after: int | None = None
+        #: Seconds by which whatever passes is late, in either direction.
+        self.delay = 0.0
+        self._stranded: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_after(self, size: int) -> None:
@@ -46,19 +51,37 @@ class Proxy:
 
     def cut(self) -> None:
         """End every connection, without a word."""
-        for sock in self._sockets:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-                sock.shutdown(socket.SHUT_RDWR)
-        self._sockets.clear()
+        ends, self._sockets = self._sockets, []
+        _reset(ends)
+
+    def strand(self, last_words: bytes = b'') -> None:
+        """From now on nothing gets through on the connections that there are, in either direction, and nobody is told:
+        they are half open. The client still gets `last_words`."""
+        ends, self._sockets = self._sockets, []
+        self._stranded.update(ends)
+        for client in ends[::2]:
+            if last_words:
+                client.sendall(last_words)
+
+    def end_stranded(self) -> None:
+        """Reset the connections that are half open."""
+        stranded, self._stranded = self._stranded, set()
+        _reset(stranded)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 if self._tls:
-                    client = self._tls.wrap_socket(client, server_side=True)
-                broker = socket.create_connection(self._broker)
+                    try:
+                        client = self._tls.wrap_socket(client, server_side=True)
+                    except OSError:  # a client that does not want the certificate; the next one may
+                        continue
+                try:
+                    broker = socket.create_connection(self._broker)
+                except OSError:  # it is away; who came is told so
+                    client.close()
+                    continue
                 self._sockets += [client, broker]
                 threading.Thread(target=self._forward_up, args=(client, broker), daemon=True).start()
                 threading.Thread(target=self._forward_down, args=(broker, client), daemon=True).start()
@@ -67,6 +90,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             while self._may_forward.wait() and (data := client.recv(4096)):
                 self._may_forward.wait()
+                if client in self._stranded:
+                    continue
+                time.sleep(self.delay)
                 if self._cut_after is not None:
                     data = data[:self._cut_after]
                     self._cut_after -= len(data)
@@ -80,7 +106,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             while self._may_forward.wait() and (data := broker.recv(self._piece)):
                 self._may_forward.wait()
-                client.sendall(data)
+                time.sleep(self.delay)
+                if client not in self._stranded:
+                    client.sendall(data)
         _end(client)
 
     def __enter__(self) -> Proxy:
@@ -91,7 +119,15 @@ class Proxy:
     ) -> None:
         self._listener.close()
         self.let_go()
+        self.end_stranded()
         self.cut()
+
+
+def _reset(ends: Iterable[socket.socket]) -> None:
+    for sock in ends:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _end(sock: socket.socket) -> None:

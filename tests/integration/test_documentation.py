@@ -44,7 +44,7 @@ def run_demo(*options: str) -> str:
 def test_the_demo_needs_no_server() -> None:
     shown = run_demo()
     assert 'A plain loop over the same files finds the same totals.' in shown
-    assert "SUCCESS  extract('json')" in shown
+    assert '│  ├─ SUCCESS  chain' in shown
     assert '25/25 steps done' in shown
 
 

@@ -23,6 +23,7 @@ def cpu_seconds(pids: list[int]) -> float:
     return ticks / os.sysconf('SC_CLK_TCK')
 
 
+@pytest.mark.alone
 def test_a_step_of_a_long_chain_costs_its_children_little_more_than_one_of_a_short_chain(
         project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
     worker = start_project_worker()

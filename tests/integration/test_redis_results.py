@@ -97,6 +97,7 @@ def test_two_threads_wait_for_the_same_task(app):
     assert returned == [1, 1]
 
 
+@pytest.mark.alone
 def test_a_thread_that_begins_to_wait_does_not_wait_for_the_one_that_reads(app):
     threads, _ = in_threads(1, lambda n: app.AsyncResult('slow').get(timeout=20))
     await_subscriptions(app, ['slow'])

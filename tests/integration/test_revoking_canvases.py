@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from canvaslite import chain, chord, group, states
+from canvaslite import Celery, chain, chord, group, states
 from canvaslite.exceptions import TaskRevokedError
 
 Start = Callable[..., Any]
@@ -105,3 +105,23 @@ def test_what_a_task_of_the_canvas_has_sent_does_not_run_either(
         spawned.get(timeout=20)
     assert project.add.delay(1, 1).get(timeout=20) == 2
     assert notes.read_text() == ''
+
+
+@pytest.mark.parametrize('backend', ['rpc://', 'disabled://'])
+def test_a_store_in_which_nothing_can_be_marked_is_not_complained_of(
+    start_project_worker: Start, broker_url: str, backend: str
+) -> None:
+    worker = start_project_worker('-c', '1', BACKEND=backend)
+    app = Celery('proj', broker=broker_url, backend=backend, set_as_current=False)
+    app.conf.task_default_queue = 'proj'
+    running, waiting = (app.signature('proj.sleep', args=(0.5,)).apply_async() for _ in range(2))
+    worker.await_line('received', count=2)
+
+    waiting.revoke()
+
+    worker.await_line(f'Discarding revoked task: .*{waiting.id}')
+    worker.await_line(f'{running.id}.* succeeded')
+    last = app.signature('proj.sleep', args=(0,)).apply_async()
+    worker.await_line(f'{last.id}.* succeeded')
+    assert 'result store' not in worker.output
+    app.close()

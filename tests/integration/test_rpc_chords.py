@@ -17,6 +17,7 @@ from canvaslite import chain, chord, group
 from canvaslite.context import Context
 from canvaslite.exceptions import ChordError, TaskRevokedError
 from canvaslite.transport.amqp import Connection
+from canvaslite.wire import CHORD_QUEUE_PREFIX
 
 TIMEOUT = 60
 
@@ -118,6 +119,29 @@ def test_a_worker_that_dies_sending_the_body_leaves_that_to_the_next(
 
     assert result.get(timeout=TIMEOUT) == 'ran'
     assert path.read_text() == 'ran\n'
+
+
+@pytest.mark.parametrize('then', ['nothing', 'a chain', 'a chord'])
+def test_a_body_does_not_run_again_if_its_worker_dies_when_its_result_has_left(
+    then: str, project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path, broker_url: str,
+    rabbitmqctl: Callable[..., str]
+) -> None:
+    died, path, identity = tmp_path / 'died', tmp_path / 'bodies', project.identity
+    doomed = start_project_worker(ACKS_LATE='1', DIE_ENDING='record', DIE_PATH=str(died), DIE_ALL='1')
+    body = project.record.si(str(path), 'ran')
+    inner = chord([identity.s(i) for i in range(4)], body | identity.s() if then == 'a chain' else body)
+
+    result = (chord([inner, identity.s('else')], project.collect.s()) if then == 'a chord' else inner)()
+    doomed.wait(TIMEOUT)
+    worker = start_project_worker(ACKS_LATE='1')
+
+    worker.await_line('already completed successfully', timeout=TIMEOUT)
+    assert result.get(timeout=TIMEOUT) == (['ran', 'else'] if then == 'a chord' else 'ran')
+    assert path.read_text() == 'ran\n'
+    worker.stop()
+    left = rabbitmqctl('list_queues', '-q', '-p', broker_url.rpartition('/')[2], 'name', 'messages')
+    assert 'proj\t0' in left
+    assert CHORD_QUEUE_PREFIX not in left
 
 
 def test_a_chord_whose_part_was_lost_fails_at_its_deadline(

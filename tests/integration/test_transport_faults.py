@@ -43,12 +43,6 @@ def interrupt_after() -> Iterator[Callable[[float], None]]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.fixture
-def proxy(broker_url: str) -> Iterator[Proxy]:
-    with Proxy(broker_url) as proxy:
-        yield proxy
-
-
 @pytest.fixture(scope='session')
 def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """A server's context with a certificate that nobody knows."""

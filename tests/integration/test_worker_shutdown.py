@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import kombu
+import pytest
+
+from canvaslite import chord
+from canvaslite.exceptions import ChordError
 
 
 def waiting_messages(project: ModuleType) -> int:
@@ -21,6 +27,14 @@ def await_running(project: ModuleType, count: int) -> None:
     running: dict[str, Any] | None = None
     while sum(map(len, (running or {}).values())) < count:
         running = project.app.control.inspect(timeout=0.3).active()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Return when `condition` holds."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, 'waited in vain'
+        time.sleep(0.01)
 
 
 def test_a_warm_stop_of_the_whole_process_group_loses_nothing(
@@ -44,7 +58,7 @@ def test_a_warm_stop_gives_back_what_waits_for_its_eta(
 ) -> None:
     worker = start_project_worker()
     for _ in range(20):
-        project.add.apply_async((1, 1), countdown=60)
+        project.add.apply_async((1, 1), countdown=20)
     worker.await_line('received', count=20)
     assert worker.stop() == 0
     assert waiting_messages(project) == 20
@@ -61,6 +75,76 @@ def test_a_cold_stop_ends_running_tasks_and_late_ones_run_again(
     assert [result.state for result in results] == ['PENDING'] * 2
     start_project_worker(ACKS_LATE='1')
     assert [result.get(timeout=20) for result in results] == [3, 3]
+
+
+@pytest.mark.parametrize('soft', [False, True])
+def test_a_cold_stop_fails_what_it_ends_and_nobody_will_run_again(
+    project: ModuleType, start_project_worker: Callable[..., Any], soft: bool
+) -> None:
+    worker = start_project_worker(SOFT_SHUTDOWN='60' if soft else '0')
+    result = chord([project.sleep.si(30), project.sleep.si(30)], project.collect.s()).apply_async()
+    waiting = project.sleep.delay(1)
+    worker.await_line('received', count=3)
+    await_running(project, 2)
+    worker.signal(signal.SIGQUIT)
+    if soft:
+        worker.await_line('Initiating Soft Shutdown, terminating in 60')
+        worker.signal(signal.SIGQUIT)
+    assert worker.wait(5) == 1
+    error = result.get(timeout=1, propagate=False)
+    assert isinstance(error, ChordError) and 'cold shutdown' in str(error)
+    assert (waiting.state, waiting_messages(project)) == ('PENDING', 1)
+
+
+def begun(path: Path) -> int:
+    """How many tasks that note in the file at `path` have begun."""
+    return path.read_text().count(' 1 ') if path.exists() else 0
+
+
+@pytest.mark.parametrize(('pool', 'quits'), [('threads', 1), ('solo', 1), ('solo', 2)])
+def test_a_cold_stop_fails_what_it_leaves_in_the_middle_where_tasks_are_no_processes(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path, pool: str, quits: int
+) -> None:
+    path = tmp_path / 'notes'
+    worker = start_project_worker('-P', pool, SOFT_SHUTDOWN='60' if quits == 2 else '0')
+    result = chord([project.add.si(1, 1), project.span.si(str(path), 'last', 60)], project.collect.s()).apply_async()
+    eventually(lambda: begun(path) == 1)
+    worker.signal(signal.SIGQUIT)
+    if quits == 2:
+        worker.await_line('Cold shutdown')
+        worker.signal(signal.SIGQUIT)
+    assert worker.wait(60) == 1
+    error = result.get(timeout=1, propagate=False)
+    assert isinstance(error, ChordError) and 'cold shutdown' in str(error)
+    assert (result.parent[1].state, begun(path)) == ('FAILURE', 1)
+
+
+def test_in_the_solo_pool_a_task_has_the_time_of_a_soft_shutdown(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    for seconds, soft, state in (1, 60, 'SUCCESS'), (60, 1, 'FAILURE'):
+        path = tmp_path / state
+        worker = start_project_worker('-P', 'solo', SOFT_SHUTDOWN=str(soft))
+        result = project.span.delay(str(path), 'only', seconds)
+        eventually(lambda path=path: begun(path) == 1)
+        worker.signal(signal.SIGQUIT)
+        assert worker.wait(50) == 1
+        assert result.state == state
+
+
+@pytest.mark.parametrize('pool', ['threads', 'solo'])
+def test_what_a_cold_stop_leaves_in_the_middle_runs_again_if_it_is_acknowledged_late(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path, pool: str
+) -> None:
+    path = tmp_path / 'notes'
+    worker = start_project_worker('-P', pool, ACKS_LATE='1')
+    result = project.span.delay(str(path), 'only', 4)
+    eventually(lambda: begun(path) == 1)
+    worker.signal(signal.SIGQUIT)
+    assert worker.wait(50) == 1
+    assert result.state == 'PENDING'
+    start_project_worker('-P', pool, ACKS_LATE='1')
+    assert (result.get(timeout=60), begun(path)) == ('only', 2)
 
 
 def test_children_do_not_outlive_a_killed_worker(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from kombu.exceptions import ContentDisallowed
 from kombu.utils.encoding import ensure_bytes
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.uuid import uuid
@@ -30,10 +31,11 @@ except ImportError as missing:
     raise ImproperlyConfigured('result_backend: a database needs SQLAlchemy; '
                                "pip install 'canvaslite[sql]'") from missing
 
+from canvaslite.backends.database.canvases import DatabaseCanvases
 from canvaslite.backends.database.engines import Database
 from canvaslite.backends.database.join import DatabaseJoin, DatabaseRecord
 from canvaslite.backends.database.legacy import unpickle_plain
-from canvaslite.backends.database.tables import ResultTables, Statements
+from canvaslite.backends.database.tables import ResultTables, Statements, utc_now
 
 __all__ = ('DatabaseBackend',)
 
@@ -49,6 +51,7 @@ IDS_AT_ONCE = 500
 
 #: What every pickle that Celery wrote begins with.
 PICKLE_MARK = b'\x80'
+PICKLE_TYPE = 'application/x-python-serialize'
 
 
 class DatabaseBackend(BaseBackend):
@@ -83,6 +86,7 @@ class DatabaseBackend(BaseBackend):
             conf.database_short_lived_sessions if short_lived_sessions is None else short_lived_sessions)
         self.tables = ResultTables(conf.database_table_names, conf.database_table_schemas)
         self.join = DatabaseJoin(self)
+        self.canvases = DatabaseCanvases(self)
         self._statements: Statements | None = None
         if conf.database_create_tables_at_setup:
             self.prepare()
@@ -149,7 +153,7 @@ class DatabaseBackend(BaseBackend):
         meta.update(task_id=task_id, result=self._pack(result), children=self._pack(meta['children'] or None))
         if meta['date_done'] is not None:
             # The column has no time zone; cleaning up compares with UTC.
-            meta['date_done'] = _utc_now()
+            meta['date_done'] = utc_now()
         names = meta.get('stamped_headers')
         if names:
             stamps = {name: meta[name] for name in names if name in meta}
@@ -194,6 +198,10 @@ class DatabaseBackend(BaseBackend):
             # Before 5.7 Celery pickled this column, whatever the serializer.
             if not payload.startswith(PICKLE_MARK):
                 raise
+            if PICKLE_TYPE not in (self.accept or ()):
+                raise ContentDisallowed(
+                    "This result was pickled, by a Celery before 5.7: if you trust the database, add 'pickle' to "
+                    'result_accept_content to have plain data and exceptions of it read') from None
             return unpickle_plain(payload)
 
     def task_result_exists(self, task_id: str) -> bool:
@@ -206,7 +214,7 @@ class DatabaseBackend(BaseBackend):
     # -- groups ----------------------------------------------------------------------------------------------------
 
     def _save_group(self, group_id: str, result: Any) -> Any:
-        row = {'taskset_id': group_id, 'result': self._pack(result.as_tuple()), 'date_done': _utc_now()}
+        row = {'taskset_id': group_id, 'result': self._pack(result.as_tuple()), 'date_done': utc_now()}
         self.database.execute(self.prepare().write_group, **row)
         return result
 
@@ -229,17 +237,13 @@ class DatabaseBackend(BaseBackend):
         statements = self.prepare()
         self._ensure_retryable(self.database.execute, *statements.expire_chords, now=time.time())
         if self.expires:
-            oldest = _utc_now() - timedelta(seconds=self.expires)
+            oldest = utc_now() - timedelta(seconds=self.expires)
             for statement in statements.expire:
                 self._ensure_retryable(self.database.execute, statement, oldest=oldest)
 
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), 'dburi': self.url, 'expires': self.expires,
                                          'engine_options': self.engine_options})
-
-
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
 def _find_callback(callback: Any) -> Any:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import re
 import sqlite3
 import threading
 import time
@@ -29,6 +28,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from canvaslite.exceptions import ImproperlyConfigured
+from canvaslite.utils.redact import redact
 
 logger = logging.getLogger('celery.backends.database')
 
@@ -51,8 +51,6 @@ ATTEMPTS = 30
 #: SQLSTATEs and MySQL error numbers of a transaction that lost against another one and may be repeated.
 COLLISION_STATES = frozenset({'40001', '40P01', '55P03'})
 COLLISION_NUMBERS = frozenset({1020, 1205, 1213})
-
-_SECRET_OPTION = re.compile(r'((?:password|passwd|secret)=)[^&]*', re.IGNORECASE)
 
 
 class Database:
@@ -135,7 +133,7 @@ class Database:
     def as_uri(self, include_password: bool = False) -> str:
         """The URL, its passwords masked unless `include_password`."""
         text: str = self.url.render_as_string(hide_password=not include_password)
-        return text if include_password else _SECRET_OPTION.sub(r'\1***', text)
+        return text if include_password else redact(text)
 
     def explain(self, exc: BaseException) -> str:
         """`exc` in one line, for people."""
@@ -151,7 +149,7 @@ def _is_collision(exc: DBAPIError) -> bool:
 
 def _reason(exc: BaseException) -> str:
     original = getattr(exc, 'orig', None) or exc
-    return ' '.join(_SECRET_OPTION.sub(r'\1***', str(original)).split())
+    return redact(' '.join(str(original).split()))
 
 
 def _parse_url(url: str) -> Any:

@@ -1,8 +1,8 @@
 """Reading what Celery before 5.7 pickled into the result column, without running whatever a pickle may ask for.
 
-Those releases pickled each result, also where the serializer is JSON. A pickle can call any function; here it may only
-build plain data and exceptions. Who needs more says so: with ``result_serializer = 'pickle'`` (and ``pickle`` among the
-accepted contents) rows are unpickled without this restriction.
+Those releases pickled each result, also where the serializer is JSON. It is read only with ``pickle`` among the
+accepted contents. A pickle can call any function; here it may only build plain data and exceptions. Who needs more says
+so: with ``result_serializer = 'pickle'`` rows are unpickled without this restriction.
 """
 
 from __future__ import annotations

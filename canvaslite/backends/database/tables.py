@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,11 @@ from canvaslite.backends.recordjoin import OVER, ChordHead
 
 #: Names of the tables that chords are joined in, unless ``database_table_names`` gives ``join`` and ``join_part``.
 JOIN_TABLE, JOIN_PART_TABLE = 'cl_join', 'cl_join_part'
+#: Those of the tables of runs and of the ids in them, unless it gives ``canvas`` and ``canvas_task``.
+CANVAS_TABLE, CANVAS_TASK_TABLE = 'cl_canvas', 'cl_canvas_task'
+
+#: Columns that have the names of a `ChordHead`'s fields; the last of these is kept with the slots.
+HEAD_COLUMNS = ChordHead._fields[:-1]
 
 #: How often making the tables is tried while other processes do the same.
 ATTEMPTS = 10
@@ -32,8 +38,8 @@ class ResultTables:
     """The tables of one store.
 
     `names` and `schemas` are ``database_table_names`` and ``database_table_schemas``: mappings with the keys ``task``,
-    ``group``, ``join`` and ``join_part``. `columns` are the names of the task table's columns that are really there:
-    a table made by an older Celery lacks some.
+    ``group``, ``join``, ``join_part``, ``canvas`` and ``canvas_task``. `columns` are the names of the task table's
+    columns that are really there: a table made by an older Celery lacks some.
     """
 
     def __init__(self, names: Mapping[str, str | None] | None, schemas: Mapping[str, str | None] | None) -> None:
@@ -72,6 +78,14 @@ class ResultTables:
             # The task's state and result, as the serializer writes them.
             sa.Column('payload', Payload),
             schema=schema)
+        self.canvas = sa.Table(
+            names.get('canvas') or prefix + CANVAS_TABLE, self.metadata,
+            sa.Column('id', sa.Integer, primary_key=True), sa.Column('run', Name, index=True),
+            sa.Column('record', Payload), sa.Column('date_done', sa.DateTime, index=True), schema=schema)
+        self.canvas_task = sa.Table(
+            names.get('canvas_task') or prefix + CANVAS_TASK_TABLE, self.metadata,
+            sa.Column('task_id', Name, primary_key=True), sa.Column('run', Name, index=True),
+            sa.Column('date_done', sa.DateTime, index=True), schema=schema)
         self.columns = frozenset(self.task.columns.keys())
 
     def create(self, database: Database) -> None:
@@ -142,14 +156,23 @@ class Statements:
         self.forget_group = sa.delete(group).where(group.c.taskset_id == sa.bindparam('id'))
 
         #: The statements that remove what is older than `oldest`.
-        self.expire = [sa.delete(table).where(table.c.date_done < sa.bindparam('oldest')) for table in (task, group)]
+        self.expire = [sa.delete(table).where(table.c.date_done < sa.bindparam('oldest'))
+                       for table in (task, group, tables.canvas, tables.canvas_task)]
+
+        canvas, named = tables.canvas, tables.canvas_task
+        self.write_canvas = sa.insert(canvas).inline()
+        self.write_canvas_task = upsert(dialect, named, ('task_id', 'run', 'date_done'))
+        self.find_run = sa.select(named.c.run).where(named.c.task_id == sa.bindparam('id'))
+        self.read_run = sa.select(canvas.c.record).where(canvas.c.run == sa.bindparam('of')).order_by(canvas.c.id)
+        self.drop_run = [sa.delete(table).where(table.c.run == sa.bindparam('of')) for table in (canvas, named)]
 
         this, its_slots = chord.c.gid == sa.bindparam('chord'), slot.c.gid == sa.bindparam('chord')
-        self.lock_chord = sa.select(*(chord.c[name] for name in ChordHead._fields)).where(this).with_for_update()
+        self.lock_chord = sa.select(*(chord.c[name] for name in HEAD_COLUMNS)).where(this).with_for_update()
         outbox = ('callback', 'slots')
-        self.begin_chord = upsert(dialect, chord, ('gid', *ChordHead._fields, *outbox))
+        self.reserve_chord = insert_absent(dialect, chord)
+        self.begin_chord = upsert(dialect, chord, ('gid', *HEAD_COLUMNS, *outbox))
         self.write_chord = sa.update(chord).where(this).values(
-            {name: sa.bindparam(name) for name in ChordHead._fields})
+            {name: sa.bindparam(name) for name in HEAD_COLUMNS})
         self.read_outbox = sa.select(*(chord.c[name] for name in outbox)).where(this)
         self.keep_outbox = sa.update(chord).where(this).values({name: sa.bindparam(name) for name in outbox})
         self.drop_chord = sa.delete(chord).where(this)
@@ -170,6 +193,11 @@ class Statements:
                               sa.delete(chord).where(gone)]
 
 
+def utc_now() -> datetime:
+    """Now, as the tables say it: in UTC, without a time zone."""
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
 def upsert(dialect: str, table: sa.Table, columns: Iterable[str], final: str | None = None) -> Any:
     """Insert a row with `columns`, whose first is a unique key, or update that row, unless its state, in the column
     `final`, is final for the new one (`states.is_final`).
@@ -186,6 +214,14 @@ def upsert(dialect: str, table: sa.Table, columns: Iterable[str], final: str | N
     insert: Any = (postgresql if dialect == 'postgresql' else sqlite).insert(table).inline()
     return insert.on_conflict_do_update(index_elements=[key], set_={name: insert.excluded[name] for name in changed},
                                         where=_may_change(table, insert.excluded, final))
+
+
+def insert_absent(dialect: str, table: sa.Table) -> Any:
+    """Insert a row unless there is one of its key."""
+    if dialect in ('mysql', 'mariadb'):
+        return mysql.insert(table).inline().prefix_with('IGNORE')
+    insert: Any = (postgresql if dialect == 'postgresql' else sqlite).insert(table).inline()
+    return insert.on_conflict_do_nothing()
 
 
 def _may_change(table: sa.Table, new: Any, final: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from canvaslite.backends.redis.backend import RedisBackend, SentinelBackend
+from canvaslite.backends.redis.cluster import ClusterBackend
 from canvaslite.backends.redis.consumer import ResultConsumer
 
-__all__ = ('RedisBackend', 'ResultConsumer', 'SentinelBackend')
+__all__ = ('ClusterBackend', 'RedisBackend', 'ResultConsumer', 'SentinelBackend')

@@ -16,10 +16,12 @@ from canvaslite import states
 from canvaslite.backends import chords
 from canvaslite.backends.base import AsyncBackendMixin, BaseKeyValueStoreBackend
 from canvaslite.backends.redis import parameters, scripts
+from canvaslite.backends.redis.canvases import RedisCanvases
 from canvaslite.backends.redis.consumer import ResultConsumer as _ResultConsumer
 from canvaslite.backends.redis.join import RedisJoin
 from canvaslite.backends.redis.link import CONNECTION_ERRORS, Link, logger, redis
 from canvaslite.exceptions import BackendError, BackendStoreError
+from canvaslite.utils.redact import redact
 
 #: What a stored success begins with, in JSON: it tells the server not to overwrite it. Celery writes it alike.
 _JSON_SUCCESS = b'{"status": "SUCCESS"'
@@ -44,6 +46,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     #: redis-py's connections with TLS, and what reads a URL.
     _ssl_class: type[Any] = redis.SSLConnection
     _read_url = staticmethod(parameters.parameters_from_url)
+    _link_class, _join_class, _canvases_class, _away = Link, RedisJoin, RedisCanvases, CONNECTION_ERRORS
 
     def __init__(self, host: str | None = None, port: int | None = None, db: int | None = None,
                  password: str | None = None, max_connections: int | None = None, url: str | None = None,
@@ -68,9 +71,10 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         if self.compression and self.connparams.get('decode_responses'):
             warnings.warn('decode_responses is set for Redis: result_compression is ignored', UserWarning, stacklevel=2)
             self.compression = None
-        self.connection_errors = (*CONNECTION_ERRORS, *self._additional_errors())
-        self.link = Link(self._make_pool)
-        self.join = RedisJoin(self)
+        self.connection_errors = (*self._away, *self._additional_errors())
+        self.link = self._link_class(self._make_pool)
+        self.join = self._join_class(self)
+        self.canvases = self._canvases_class(self)
         self.result_consumer = self.ResultConsumer(self)
         self._success_mark = _JSON_SUCCESS if self._plain_json and not self.compression else b''
 
@@ -138,7 +142,7 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         return pause
 
     def _raise_if_refused(self, exc: Exception) -> None:
-        if isinstance(exc, redis.exceptions.AuthenticationError):
+        if any(isinstance(error, redis.exceptions.AuthenticationError) for error in (exc, exc.__cause__)):
             raise BackendError(f'result_backend: {self.as_uri()} refused the connection ({exc}): '
                                'check its user and password') from None
 
@@ -155,13 +159,20 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         return self.ensure(self.link.run, (script, keys, args))
 
     def _ask(self, *command: bytes) -> Any:
-        # A question: asked again once, for a connection that was closed while nobody used it. More would keep a
-        # caller with a timeout of its own waiting.
+        return self._once_more(self.link.call, *command)
+
+    def ask(self, script: scripts.Script, keys: tuple[bytes, ...], args: tuple[bytes, ...]) -> Any:
+        """The reply of a script that changes nothing."""
+        return self._once_more(self.link.run, script, keys, args)
+
+    def _once_more(self, question: Callable[..., Any], *args: Any) -> Any:
+        # Asked again once, for a connection that was closed while nobody used it. More would keep a caller with a
+        # timeout of its own waiting.
         try:
-            return self.link.call(*command)
+            return question(*args)
         except self.connection_errors as exc:
             self._raise_if_refused(exc)
-            return self.link.call(*command)
+            return question(*args)
 
     # -- keys and values ------------------------------------------------------------------------------------------
 
@@ -254,7 +265,7 @@ class SentinelBackend(RedisBackend):
         if include_password:
             return self.url or ''
         separator = parameters.SENTINEL_SEPARATOR
-        masked = (maybe_sanitize_url(chunk) for chunk in (self.url or '').split(separator))
+        masked = (redact(maybe_sanitize_url(chunk)) for chunk in (self.url or '').split(separator))
         return separator.join(uri[:-1] if uri.endswith(':///') else uri for uri in masked)
 
     def _make_pool(self) -> Any:

@@ -108,7 +108,7 @@ class ResultConsumer(BaseResultConsumer):
 
     def _subscribe_now(self, task_ids: Collection[str]) -> None:
         if self._connection is None:
-            self._connection = self.backend.link.pool.get_connection()
+            self._connection = self.backend.link.connect()
             self._heard = time.monotonic()
         self._unneeded.difference_update(task_ids)
         self._send((b'SUBSCRIBE', *map(self.backend.get_key_for_task, task_ids)))

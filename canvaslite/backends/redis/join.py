@@ -12,13 +12,13 @@ from typing import Any
 from canvaslite import wire
 from canvaslite.backends import chords
 from canvaslite.backends.chords import ChordJoin, Claim, Opening, Outbox, Part, Report, Slot
+from canvaslite.backends.heads import HELD, OPEN, OVER, ChordHead
 from canvaslite.backends.redis import scripts
 from canvaslite.backends.redis.scripts import Script
 
 _UNPLACED = b'+inf'
-_STATUS = (chords.RECORDED, chords.CLAIMED, chords.BUSY, chords.DONE)
-#: The script's answer to a part of a chord that it does not know: it needs the body.
-_UNKNOWN_CHORD = 4
+#: What the scripts answer, by its number.
+_STATUS = (chords.RECORDED, chords.CLAIMED, chords.BUSY, chords.DONE, chords.UNKNOWN_CHORD, chords.GONE)
 _SUFFIXES = tuple(suffix.encode() for suffix in (
     wire.JOIN_PARTS, wire.JOIN_EXTRA, wire.JOIN_SIZE, wire.JOIN_SEEN, wire.JOIN_CLAIM, wire.JOIN_OUTBOX, ''))
 _LEASE, _LOOK = b'%d' % chords.CLAIM_LEASE, b'%d' % int(chords.LOOK_INTERVAL)
@@ -63,9 +63,9 @@ class RedisJoin(ChordJoin):
         """Say how many parts there are."""
         self._run(scripts.RESIZE, group_id, b'%d' % size, _pack_slots(slots))
 
-    def extend(self, group_id: str, count: int = 1) -> None:
-        """Wait for `count` parts more."""
-        self._run(scripts.EXTEND, group_id, b'%d' % count)
+    def extend(self, group_id: str, task_id: str | None = None) -> None:
+        """Wait for one part more."""
+        self._run(scripts.EXTEND, group_id, (task_id or '').encode())
 
     def part(self, part: Part) -> Report:
         """Count a part whose result is stored already, or is not to be stored."""
@@ -96,8 +96,6 @@ class RedisJoin(ChordJoin):
         return self._report(part.group_id, token, self._run(scripts.PART, part.group_id, *args, more_keys=keys))
 
     def _report(self, group_id: str, token: str, reply: Sequence[Any]) -> Report:
-        if reply[0] == _UNKNOWN_CHORD:
-            return Report(chords.UNKNOWN_CHORD)
         if reply[0] != 1:
             return Report(_STATUS[reply[0]])
         _, size, values, slots, saved, attempt, reason = reply
@@ -146,8 +144,10 @@ class RedisJoin(ChordJoin):
 
     def due(self, now: float, limit: int) -> Sequence[str]:
         """The chords whose time has come."""
-        found = self.backend.run_command(b'ZRANGEBYSCORE', self._due, b'-inf', _number(now), b'LIMIT', b'0',
-                                         b'%d' % limit)
+        return self._due_in(self._due, now, limit)
+
+    def _due_in(self, index: bytes, now: float, limit: int) -> list[str]:
+        found = self.backend.run_command(b'ZRANGEBYSCORE', index, b'-inf', _number(now), b'LIMIT', b'0', b'%d' % limit)
         return [group_id.decode() for group_id in found]
 
     def look(self, group_id: str, now: float, reason: str | None = None) -> Report:
@@ -164,6 +164,16 @@ class RedisJoin(ChordJoin):
         if callback is None:
             return None
         return Outbox(callback, [*map(tuple, json.loads(slots))] if slots else [], float(opened))
+
+    def head(self, group_id: str) -> ChordHead | None:
+        """What is known of the chord."""
+        found = self._run(scripts.HEAD, group_id)
+        if not found:
+            return None
+        size, added, claim, deadline, attempts, due = (value.decode() for value in found)
+        state = OVER if claim == 'done' else HELD if claim else OPEN
+        return ChordHead(int(size) if size else None, int(added), state, claim or None, int(attempts), float(due),
+                         float(deadline) if deadline else None, chords.home_of(self.backend.app.conf))
 
     def missing(self, group_id: str, slots: Sequence[Slot]) -> Sequence[Slot]:
         """Those that are not in ``.d``."""

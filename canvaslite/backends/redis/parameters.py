@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ssl import CERT_REQUIRED, VerifyMode
+from ssl import CERT_NONE, CERT_REQUIRED, VerifyMode
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,7 +36,8 @@ def parameters_from_settings(conf: Any, max_connections: int | None, ssl_class: 
     if conf.get('redis_backend_credential_provider'):
         _set_credential_provider(parameters, conf.get('redis_backend_credential_provider'))
     if conf.get('redis_backend_use_ssl'):
-        parameters.update(conf.get('redis_backend_use_ssl'), connection_class=ssl_class)
+        given = conf.get('redis_backend_use_ssl')
+        parameters.update({'ssl_cert_reqs': CERT_REQUIRED} if given is True else given, connection_class=ssl_class)
     return parameters
 
 
@@ -92,6 +93,7 @@ def check_certificate_requirement(parameters: dict[str, Any]) -> None:
     if required is not CERT_REQUIRED:
         logger.warning('ssl_cert_reqs=%s: the Redis server may be somebody else, and in the middle', required.name)
     parameters['ssl_cert_reqs'] = required
+    parameters.setdefault('ssl_check_hostname', required is not CERT_NONE)
 
 
 def _database_number(db: Any) -> int:

@@ -2,8 +2,8 @@
 
 The keys and values of a chord are Celery 5.7's: ``.j`` the parts (a sorted set, or a list), ``.t`` what was added to
 the size ``.s``, ``.d`` the slots seen, ``.c`` the claim or ``done``. Either side may run any part of a chord. Our own
-are ``.o``, the outbox (a hash: callback, slots, opened, deadline, attempts), and the due index, a sorted set of the ids
-of all chords that are open or claimed, by the second at which somebody must look at them.
+are ``.o``, the outbox (a hash: callback, slots, opened, deadline, sized, attempts), and the due index, a sorted set of
+the ids of all chords that are open or claimed, by the second at which somebody must look at them.
 
 The steps of a chord get the keys ``.j .t .s .d .c .o``, the group and the due index, in this order, and first of all
 the arguments id, now, seconds to keep the keys (0: for ever), ``1`` if the parts are ordered.
@@ -47,8 +47,9 @@ local id, now, kept, ordered = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), AR
 local function preserve(...)
     if kept > 0 then for _, key in ipairs({...}) do redis.call('EXPIRE', key, kept) end end
 end
-local function begin(callback, slots, deadline, pause)
-    redis.call('HSET', outbox, 'callback', callback, 'slots', slots, 'opened', now, 'deadline', deadline)
+local function begin(callback, slots, deadline, pause, sized)
+    redis.call('HSET', outbox, 'callback', callback, 'slots', slots, 'opened', now, 'deadline', deadline,
+               'sized', sized ~= '' and 1 or 0)
     preserve(outbox)
     redis.call('ZADD', due, now + tonumber(pause), id)
 end
@@ -58,11 +59,23 @@ end
 #: Gives {0, number of missing parts}, {2} when somebody holds it, or {1, number of parts, the parts, the slots if some
 #: parts look alike, the saved group, how often it was claimed, the reason if it is not complete}.
 _CLAIM = _CHORD + """
+local function task_of(part) return string.match(part, '^%[1, ?"([^"]*)"') or part end
+-- A Celery before 5.7 adds what a task gave when it ran twice as two parts, and notes no slots.
+local function drop_repeated()
+    local found, all = {}, redis.call('ZRANGE', parts, 0, -1, 'WITHSCORES')
+    for place = 1, #all, 2 do
+        local slot = task_of(all[place]) .. ':' .. all[place + 1]
+        if found[slot] then redis.call('ZREM', parts, all[place]) end
+        found[slot] = true
+    end
+    return redis.call('ZCARD', parts)
+end
 local function take(token, lease, reason)
     local expected = redis.call('GET', size)
     local total = tonumber(expected or 0) + tonumber(redis.call('GET', added) or 0)
     local there = redis.call(ordered and 'ZCARD' or 'LLEN', parts)
     local slots = redis.call('SCARD', seen)
+    if ordered and there > slots and there >= total then there = drop_repeated() end
     local complete = expected and math.max(there, slots) >= total
     if not complete and reason == '' then return {0, total - slots} end
     if not redis.call('SET', claim, token, 'NX', 'PX', lease * 1000) then return {2} end
@@ -83,10 +96,15 @@ if KEYS[9] then keep(KEYS[9], ARGV[14], ARGV[15], ARGV[16]) end
 if redis.call('GET', claim) == 'done' then return {3} end
 if redis.call('HEXISTS', outbox, 'callback') == 0 then
     if callback == '' then return {4} end
-    begin(callback, '', ARGV[12], pause)
+    begin(callback, '', ARGV[12], pause, ARGV[11])
     if ARGV[11] ~= '' then redis.call('SET', size, ARGV[11], 'NX') end
 end
-if redis.call('SADD', seen, slot) == 1 then
+local function is_there()
+    for _, other in ipairs(ordered and score ~= '+inf' and redis.call('ZRANGEBYSCORE', parts, score, score) or {}) do
+        if task_of(other) .. ':' .. score == slot then return true end
+    end
+end
+if redis.call('SADD', seen, slot) == 1 and not is_there() then
     if ordered then redis.call('ZADD', parts, score, part) else redis.call('RPUSH', parts, part) end
 end
 -- Not at every part: that would be a third of the work.
@@ -101,7 +119,7 @@ OPEN = Script(_CHORD + """
 if ARGV[5] == '1' and redis.call('EXISTS', outbox, claim) > 0 then return 0 end
 redis.call('DEL', parts, added, size, seen, claim, outbox)
 if ARGV[6] ~= '' then redis.call('SET', size, ARGV[6]) end
-begin(ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+begin(ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[6])
 if ARGV[11] ~= '' then redis.call('SET', group, ARGV[11]) preserve(group) end
 preserve(size)
 return 1
@@ -110,20 +128,27 @@ return 1
 #: The chord's size is known. ARGV: size, slots.
 RESIZE = Script(_CHORD + """
 redis.call('SET', size, ARGV[5])
-if redis.call('EXISTS', outbox) == 1 and ARGV[6] ~= '' then redis.call('HSET', outbox, 'slots', ARGV[6]) end
+if redis.call('EXISTS', outbox) == 1 then
+    redis.call('HSET', outbox, 'sized', 1)
+    if ARGV[6] ~= '' then redis.call('HSET', outbox, 'slots', ARGV[6]) end
+end
 preserve(size)
 return 1
 """)
 
-#: Wait for more parts. ARGV: how many.
+#: Wait for one part more. ARGV: its task ('': not known)
 EXTEND = Script(_CHORD + """
-redis.call('INCRBY', added, ARGV[5])
+if redis.call('GET', claim) == 'done' then return 0 end
+if ARGV[5] ~= '' and redis.call('EXISTS', outbox) == 1 and redis.call('HSETNX', outbox, '+' .. ARGV[5], 1) == 0 then
+    return 0
+end
+redis.call('INCR', added)
 preserve(added)
 return 1
 """)
 
 #: Look at a chord again. ARGV: token, lease in seconds, reason ('': only if it is due), seconds to the next look, and
-#: parts missing for each of which one more. Gives what `PART` gives.
+#: parts missing for each of which one more. Gives what `PART` gives, and {5} for a chord whose size is gone.
 LOOK = Script(_CLAIM + """
 local reason = ARGV[7]
 local holder = redis.call('GET', claim)
@@ -143,6 +168,7 @@ local answer = take(ARGV[5], tonumber(ARGV[6]), reason)
 if answer[1] == 0 then
     redis.call('ZADD', due, now + tonumber(ARGV[8]) + math.max(answer[2], 0) / tonumber(ARGV[9]), id)
     preserve(parts, added, size, seen, outbox, group)
+    if redis.call('EXISTS', size) == 0 and redis.call('HGET', outbox, 'sized') == '1' then return {5} end
 end
 return answer
 """)
@@ -187,4 +213,66 @@ local holder = redis.call('GET', KEYS[1])
 if holder and ARGV[3] ~= '1' then return holder end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return ARGV[1]
+""")
+
+_CANVAS = """
+local prefix = ARGV[1]
+local function run_of(id)
+    for _, index in ipairs(KEYS) do
+        local run = redis.call('HGET', index, id)
+        if run then return run end
+    end
+end
+local function in_batches(ids, do_with)
+    local batch = {}
+    for id in string.gmatch(ids, '[^\\n]+') do
+        batch[#batch + 1] = id
+        if #batch == 1000 then do_with(batch) batch = {} end
+    end
+    if #batch > 0 then do_with(batch) end
+end
+"""
+
+#: Keep a record of a canvas. KEYS: the indexes of ids, the present one first. ARGV: prefix of keys, run, record,
+#: seconds to keep it (0: for ever), ids with a line end between them, ids of tasks whose run it belongs to.
+KEEP_CANVAS = Script(_CANVAS + """
+local run, ttl, known = ARGV[2], tonumber(ARGV[4]), false
+for place = 6, #ARGV do known = known or run_of(ARGV[place]) end
+run = known or run
+if not known then redis.call('DEL', prefix .. run) end
+redis.call('RPUSH', prefix .. run, ARGV[3])
+local function note(ids)
+    local pairs = {}
+    for place, id in ipairs(ids) do pairs[place * 2 - 1], pairs[place * 2] = id, run end
+    redis.call('HSET', KEYS[1], unpack(pairs))
+end
+in_batches(ARGV[5], note)
+if not known and #ARGV > 5 then note({unpack(ARGV, 6)}) end
+if ttl > 0 then for _, key in ipairs({prefix .. run, KEYS[1]}) do redis.call('EXPIRE', key, ttl) end end
+return 1
+""")
+
+#: The run that an id belongs to, and its records. KEYS as before. ARGV: prefix of keys, id.
+FIND_CANVAS = Script(_CANVAS + """
+local run = run_of(ARGV[2])
+if not run then return false end
+local records = redis.call('LRANGE', prefix .. run, 0, -1)
+return #records > 0 and {run, records}
+""")
+
+#: Remove a run. KEYS as before. ARGV: prefix of keys, run, ids with a line end between them.
+DROP_CANVAS = Script(_CANVAS + """
+redis.call('DEL', prefix .. ARGV[2])
+for _, index in ipairs(KEYS) do
+    in_batches(ARGV[3], function(ids) redis.call('HDEL', index, ARGV[2], unpack(ids)) end)
+end
+return 1
+""")
+
+#: What is known of a chord: size, added, claim, deadline, times claimed, due; false of none.
+HEAD = Script(_CHORD + """
+if redis.call('EXISTS', outbox, claim) == 0 then return false end
+local said = redis.call('HMGET', outbox, 'deadline', 'attempts')
+return {redis.call('GET', size) or '', redis.call('GET', added) or '0', redis.call('GET', claim) or '',
+        said[1] or '', said[2] or '0', redis.call('ZSCORE', due, id) or '0'}
 """)

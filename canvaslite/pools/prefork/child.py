@@ -46,22 +46,23 @@ _RESET = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGQUIT, signal.
 
 
 class ChildProgram(NamedTuple):
-    """A child's life: `release` closes what it inherited and does not need, `theirs` is the parent's end of its socket.
-    """
+    """A child's life: `release` closes what it inherited and does not need, `theirs` is its parent's end of the socket;
+    a child that is spawned inherits nothing."""
 
     sock: socket.socket
     page: SharedPage
     preparation: Preparation
     index_of_child: int
-    release: Callable[[], None]
-    theirs: socket.socket
+    release: Callable[[], None] | None
+    theirs: socket.socket | None
     max_tasks: int | None
     max_memory: int | None
 
     def __call__(self) -> None:
         """Run until told to end. The exit code is 0, or that of a task that ended the process."""
-        self.release()
-        self.theirs.close()
+        if self.release is not None and self.theirs is not None:
+            self.release()
+            self.theirs.close()
         die_with_parent()
         reseed_random()
         gc.enable()
@@ -103,12 +104,12 @@ class JobLoop:
         signal.signal(signal.SIGUSR1, self._on_usr1)
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
-        if self.running and self.page.is_termination_of(self.running):
+        if self.running and self.page.terminated == self.running:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
     def _on_usr1(self, signum: int, frame: FrameType | None) -> None:
-        if user_code.running and self.running and self.page.is_soft_limit_for(self.running):
+        if user_code.running and self.running and self.page.soft_limited == self.running:
             raise SoftTimeLimitExceeded()
 
     def run(self, runner: Executor) -> None:
@@ -131,11 +132,8 @@ class JobLoop:
         if not self.page.start(seq, start):
             self._hold(frames.encode_report(frames.READY, seq), start)
             return
-        if not self.last_was_short:
-            self._hold(frames.encode_report(frames.STARTED, seq), start)
-            self._flush()
         self.running = seq
-        outcome = runner.run(job)
+        outcome = runner.run(job, self._on_read)
         self.running = 0
         kind = outcome.kind
         self.page.finish(seq, kind)
@@ -148,6 +146,12 @@ class JobLoop:
         if self.max_memory:
             self._check_memory()
         if note or len(self.held) >= HELD_REPORTS or end - self.held_since > HELD_SECONDS:
+            self._flush()
+
+    def _on_read(self) -> None:
+        self.page.read = self.running
+        if not self.last_was_short:
+            self._hold(frames.encode_report(frames.STARTED, self.running), time.monotonic())
             self._flush()
 
     def _check_memory(self) -> None:

@@ -76,8 +76,7 @@ class JobReader:
         self._rest = b''
 
     def read(self) -> list[tuple[int, Job | None]]:
-        """Wait for a frame; all that are there as (seq, job), None for the closing one. `EOFError`: the parent is gone.
-        """
+        """Wait for frames: (seq, job) of each, no job in the closing one. Raises `EOFError`: the parent is gone."""
         jobs: list[tuple[int, Job | None]] = []
         data = self._rest
         while True:

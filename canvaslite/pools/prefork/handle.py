@@ -17,6 +17,7 @@ from canvaslite.pools.base import Preparation
 from canvaslite.pools.prefork import frames
 from canvaslite.pools.prefork.child import ChildProgram
 from canvaslite.pools.prefork.shared import SharedPage
+from canvaslite.pools.prefork.spawning import SpawnedPreparation
 
 #: Bytes that may wait to be written to a child; it is given no further jobs while there are more.
 OUT_LIMIT = 1 << 20
@@ -46,11 +47,15 @@ class ChildHandle:
         #: It is to end when it is idle, and whether another is to take its place.
         self.closing = False
         self.replaced = True
-        #: The job that the listener was told has started, and the timers of its limits.
+        #: The job that the listener was told has started; that of which there are timers; these.
         self.announced = 0
+        self.timed = 0
         self.timers: list[Any] = []
         #: Why we killed it: the hard time limit in seconds.
         self.fate: float | None = None
+        #: Why we killed it: what `health.Health` found; and at how many looks on end it was stopped.
+        self.ailment = ''
+        self.stopped_looks = 0
         self.given_at = 0.0
         self.born = time.monotonic()
 
@@ -58,7 +63,10 @@ class ChildHandle:
              max_memory: int | None, name: str) -> None:
         """Start the process."""
         self.sock, theirs = socket.socketpair()
-        program = ChildProgram(theirs, self.page, preparation, self.index, release, self.sock, max_tasks, max_memory)
+        inherits = context.get_start_method() == 'fork'
+        program = ChildProgram(theirs, self.page, preparation if inherits else SpawnedPreparation(preparation),
+                               self.index, release if inherits else None, self.sock if inherits else None, max_tasks,
+                               max_memory)
         self.left = max_tasks or float('inf')
         self.process = context.Process(target=program, name=name, daemon=True)
         self.process.index = self.index
@@ -72,7 +80,7 @@ class ChildHandle:
 
     @property
     def is_idle(self) -> bool:
-        return self.ready and not self.inflight and not self.stalled and not self.closing and self.left > 0
+        return not self.inflight and self.has_room
 
     @property
     def has_room(self) -> bool:
@@ -152,4 +160,4 @@ class ChildHandle:
 
     def describe_exit(self) -> str:
         """How the process ended, for people: ``signal 9 (SIGKILL)``, ``exitcode 1``."""
-        return str(human_status(self.process.exitcode))
+        return (self.ailment and f'the process {self.ailment}') or str(human_status(self.process.exitcode))

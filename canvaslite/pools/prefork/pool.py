@@ -18,11 +18,13 @@ from typing import Any
 
 import billiard
 
+from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.execution.outcome import Kind
 from canvaslite.pools.base import Listener, Pool, Preparation
 from canvaslite.pools.prefork import frames
 from canvaslite.pools.prefork.child import logger
 from canvaslite.pools.prefork.handle import ChildHandle
+from canvaslite.pools.prefork.health import Health
 from canvaslite.signals import worker_before_create_process
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -44,28 +46,29 @@ STALL = 0.01
 UNRESPONSIVE = 0.1
 #: Seconds of work that a busy child is sent at most.
 AHEAD_SECONDS = 0.004
-#: Seconds between two checks for children that ended without their socket being closed (a grandchild may hold it).
-REAP_INTERVAL = 1.0
 
 
 class PreforkPool(Pool):
     """Tasks run in `limit` child processes. Options: `max_tasks_per_child`, `max_memory_per_child` (KiB),
-    `release` (called in each child to close what the parent holds)."""
+    `release` (called in each child to close what the parent holds), `start_method` (``fork`` or ``spawn``)."""
 
     name = 'prefork'
     can_interrupt = True
 
     def __init__(self, limit: int, preparation: Preparation, listener: Listener, *,
                  max_tasks_per_child: int | None = None, max_memory_per_child: int | None = None,
-                 release: Callable[[], None] | None = None, **options: Any) -> None:
+                 release: Callable[[], None] | None = None, start_method: str = 'fork', **options: Any) -> None:
         super().__init__(limit, preparation, listener, **options)
         self.max_tasks = max_tasks_per_child
         self.max_memory = max_memory_per_child
         self.release = release
-        self.context = billiard.get_context('fork')
+        if start_method not in ('fork', 'spawn'):
+            raise ImproperlyConfigured(f"worker_pool_start_method is {start_method!r}: it must be 'fork' or 'spawn'.")
+        self.context = billiard.get_context(start_method)
         self.children: list[ChildHandle] = []
         self.idle: list[ChildHandle] = []
         self.watch = Watch(self)
+        self.health = Health(self, options.get('alive_timeout'))
         self.hub: Any = None
         self._written_to: dict[ChildHandle, None] = {}
         self._early_ends = 0
@@ -81,7 +84,7 @@ class PreforkPool(Pool):
         gc.freeze()
         for index in range(self.limit):
             self._fork(index)
-        self.watch.start(hub)
+        self.health.start(hub)
 
     def _fork(self, index: int) -> None:
         if worker_before_create_process.receivers:
@@ -89,7 +92,7 @@ class PreforkPool(Pool):
         child = ChildHandle(self.context, index)
         self._names += 1
         child.fork(self.context, self.preparation, self._release_in_child, self.max_tasks, self.max_memory,
-                   f'ForkPoolWorker-{self._names}')
+                   f'{self.context.get_start_method().capitalize()}PoolWorker-{self._names}')
         self.children.append(child)
         self.hub.add_reader(child.sock, self.read_reports, child)
 
@@ -214,7 +217,7 @@ class PreforkPool(Pool):
         if known is None:
             return
         request, cost = known
-        if child.timers and child.announced == seq:
+        if child.timers and child.timed == seq:
             child.cancel_timers()
         if elapsed >= 0.0:
             request.pace.note(elapsed)
@@ -237,6 +240,7 @@ class PreforkPool(Pool):
         self._written_to.pop(child, None)
         self._part_with(child)
         child.cancel_timers()
+        child.stalled, child.closing = True, False  # what it has ended does not make it idle, nor tells it to end
         self._settle_remains(child)
         if child.replaced and not self._stopping:
             self._replace(child)
@@ -276,10 +280,9 @@ class PreforkPool(Pool):
         self.hub.call_later(delay, self._try_fork, index)
 
     def _try_fork(self, index: int) -> None:
-        if self._stopping:
-            return
         try:
-            self._fork(index)
+            if not self._stopping:
+                self._fork(index)
         except OSError as exc:  # no memory, or no more processes allowed
             self._fork_later(index, str(exc))
 
@@ -287,8 +290,7 @@ class PreforkPool(Pool):
         for child in self.children:
             running = child.page.running()
             if running and child.inflight.get(running, (None,))[0] is request:
-                child.page.mark_termination(running)
-                child.page.mark_soft_limit(running)
+                child.page.terminated = child.page.soft_limited = running
                 child.send_signal(signum)
                 if signum == signal.SIGTERM:  # not heard while C code runs
                     self.hub.call_later(TERMINATION_GRACE, self._kill_if_still_running, child, running)
@@ -298,6 +300,11 @@ class PreforkPool(Pool):
     def _kill_if_still_running(self, child: ChildHandle, seq: int) -> None:
         if child in self.children and child.page.running() == seq:
             child.send_signal(signal.SIGKILL)
+
+    def end_running(self) -> None:
+        for request in list(self.running()):
+            if request.verdict is None:
+                self.terminate_job(request, signal.SIGKILL)
 
     def stop(self, timeout: float) -> None:
         self._stopping = True
@@ -321,6 +328,7 @@ class PreforkPool(Pool):
         self.children.clear()
         self.idle.clear()
         self.watch.stop()
+        self.health.stop()
 
     # -- what there is
 
@@ -355,15 +363,10 @@ class Watch:
     def __init__(self, pool: PreforkPool) -> None:
         self.pool = pool
         self._timer: Any = None
-        self._reaper: Any = None
-
-    def start(self, hub: Any) -> None:
-        self._reaper = hub.call_repeatedly(REAP_INTERVAL, self._bury_dead)
 
     def stop(self) -> None:
-        for timer in (self._timer, self._reaper):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def wake(self) -> None:
         """Jobs were sent: look soon."""
@@ -388,7 +391,7 @@ class Watch:
                 self.pool.settle(child, seq, page.kind(seq))
             self.announce(child, running)
         if not any(child.unstarted()):
-            return not running and bool(child.inflight)
+            return child.announced != running and bool(child.inflight)
         if running:
             if page.running_for() > STALL:
                 child.load = max(child.load, AHEAD_SECONDS)
@@ -412,16 +415,18 @@ class Watch:
         return True
 
     def announce(self, child: ChildHandle, seq: int) -> None:
-        """Tell the listener, once, that job `seq` runs, and start the clocks of its limits."""
+        """Start, once, the clocks of the limits of job `seq`, and tell the listener that it runs if it was read."""
         known = child.inflight.get(seq)
         if known is None or child.announced == seq:
             return
-        child.announced = seq
         request = known[0]
         started_at = child.page.started_at
-        if request.limits is not None:
+        if request.limits is not None and child.timed != seq:
+            child.timed = seq
             self._set_timers(child, seq, request, started_at)
-        self.pool.listener.on_started(request, child.pid, started_at)
+        if child.page.read == seq:
+            child.announced = seq
+            self.pool.listener.on_started(request, child.pid, started_at)
 
     def _set_timers(self, child: ChildHandle, seq: int, request: Any, started_at: float) -> None:
         hard, soft = request.limits
@@ -433,7 +438,7 @@ class Watch:
 
     def _on_soft_limit(self, child: ChildHandle, seq: int, request: Any, limit: float) -> None:
         if child.page.running() == seq:
-            child.page.mark_soft_limit(seq)
+            child.page.soft_limited = seq
             child.send_signal(signal.SIGUSR1)
             self.pool.listener.on_timeout(request, True, limit)
 
@@ -441,9 +446,3 @@ class Watch:
         if child.page.running() == seq:
             child.fate = limit
             child.send_signal(signal.SIGKILL)
-
-    def _bury_dead(self) -> None:
-        for child in [child for child in self.pool.children if child.process.exitcode is not None]:
-            self.pool.read_reports(child)
-            if child in self.pool.children:
-                self.pool.bury(child)

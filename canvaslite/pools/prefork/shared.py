@@ -14,25 +14,55 @@ Each word is 8 bytes, aligned and written by one side only.
 from __future__ import annotations
 
 import mmap
+import os
+import tempfile
 import time
 from typing import Any
 
 from billiard.context import BaseContext
+from billiard.reduction import DupFd
 
-_STARTED, _STARTED_AT, _FINISHED, _TAKEN_BACK, _SOFT, _TERMINATE = range(6)
+_STARTED, _STARTED_AT, _FINISHED, _TAKEN_BACK, _SOFT, _TERMINATE, _READ = range(7)
 _WORDS = 8 * 8
 #: Kinds of the last runs are kept; a child is never sent as many jobs ahead.
 _KINDS = 256
 
 
+def _word(index: int) -> Any:
+    """A word of the page as an attribute."""
+    return property(lambda page: page._words[index], lambda page, value: page._words.__setitem__(index, value))
+
+
 class SharedPage:
     """The shared page of one child. Jobs are known by their sequence numbers, which count up from 1."""
 
+    started, finished = _word(_STARTED), _word(_FINISHED)
+    #: The last job whose message was understood: only then it may be acknowledged.
+    read = _word(_READ)
+    #: The jobs that a signal from the parent is about, which may just have ended: the soft limit's, and TERM.
+    soft_limited, terminated = _word(_SOFT), _word(_TERMINATE)
+
     def __init__(self, context: BaseContext) -> None:
-        page = memoryview(mmap.mmap(-1, mmap.PAGESIZE))
+        self.lock: Any = context.Lock()
+        #: A process that is spawned inherits no memory, but may be given a file.
+        self._file: Any = None
+        if context.get_start_method() != 'fork':
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the page
+            self._file.truncate(mmap.PAGESIZE)
+        self._map(-1 if self._file is None else self._file.fileno())
+
+    def _map(self, fd: int) -> None:
+        page = memoryview(mmap.mmap(fd, mmap.PAGESIZE))
         self._words = page[:_WORDS].cast('Q')
         self._kinds = page[_WORDS:_WORDS + _KINDS]
-        self.lock: Any = context.Lock()
+
+    def __getstate__(self) -> tuple[Any, Any]:
+        return DupFd(self._file.fileno()), self.lock
+
+    def __setstate__(self, state: tuple[Any, Any]) -> None:
+        fd, self.lock = state[0].detach(), state[1]
+        self._map(fd)
+        os.close(fd)
 
     # -- the child's side
 
@@ -51,27 +81,12 @@ class SharedPage:
         self._kinds[seq % _KINDS] = kind
         self._words[_FINISHED] = seq
 
-    def is_soft_limit_for(self, seq: int) -> bool:
-        """Whether the signal that came is about job `seq`, and not about one that just ended."""
-        return self._words[_SOFT] == seq
-
-    def is_termination_of(self, seq: int) -> bool:
-        return self._words[_TERMINATE] == seq
-
     # -- the parent's side
-
-    @property
-    def started(self) -> int:
-        return self._words[_STARTED]
 
     @property
     def started_at(self) -> float:
         """When the last job started (`time.monotonic`)."""
         return self._words[_STARTED_AT] / 1e9
-
-    @property
-    def finished(self) -> int:
-        return self._words[_FINISHED]
 
     def kind(self, seq: int) -> int:
         """How job `seq` ended; only of one that is not above `finished`."""
@@ -86,12 +101,6 @@ class SharedPage:
         finally:
             self.lock.release()
         return True
-
-    def mark_soft_limit(self, seq: int) -> None:
-        self._words[_SOFT] = seq
-
-    def mark_termination(self, seq: int) -> None:
-        self._words[_TERMINATE] = seq
 
     def running(self) -> int:
         """Number of the job that runs, or 0."""

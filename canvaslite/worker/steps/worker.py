@@ -10,7 +10,7 @@ from kombu.utils.imports import symbol_by_name
 
 from canvaslite import bootsteps
 from canvaslite.pools.base import Preparation
-from canvaslite.worker import sweeping
+from canvaslite.worker import statefile, sweeping
 
 #: Seconds that idle processes have to end by themselves.
 STOP_TIMEOUT = 10.0
@@ -36,6 +36,23 @@ class Hub(bootsteps.StartStopStep):
     terminate: Any = stop
 
 
+class StateFile(bootsteps.StartStopStep):
+    """What survives a restart, if that is wished."""
+
+    requires = (Hub,)
+
+    def include_if(self, w: Any) -> bool:
+        return bool(w.statedb)
+
+    def create(self, w: Any) -> None:
+        self.file = statefile.StateFile(w.statedb, w.state.revoked, w.app.control.mailbox.clock, w.hub)
+
+    def stop(self, w: Any) -> None:
+        self.file.close()
+
+    terminate: Any = stop
+
+
 class Pool(bootsteps.StartStopStep):
     """What runs the tasks."""
 
@@ -43,9 +60,12 @@ class Pool(bootsteps.StartStopStep):
 
     def create(self, w: Any) -> None:
         w.pool = w.outcomes.pool = w.pool_cls(
-            w.concurrency, Preparation(w.app, w.hostname, w.pool_cls), w.outcomes, release=w.release_inherited,
+            w.concurrency, Preparation(w.app, w.hostname, w.pool_cls, log=(w.loglevel, w.logfile)), w.outcomes,
+            release=w.release_inherited, start_method=w.app.conf.worker_pool_start_method,
             max_tasks_per_child=w.max_tasks_per_child, max_memory_per_child=w.max_memory_per_child,
-            timeout=w.time_limit, soft_timeout=w.soft_time_limit)
+            alive_timeout=w.app.conf.worker_proc_alive_timeout, timeout=w.time_limit, soft_timeout=w.soft_time_limit,
+            patience=w.app.conf.worker_soft_shutdown_timeout)
+        w.shutdown.interrupt = w.pool.interrupt
 
     def start(self, w: Any) -> None:
         w.pool.start(w.hub)
@@ -58,6 +78,22 @@ class Pool(bootsteps.StartStopStep):
 
     def info(self, w: Any) -> dict[str, Any]:
         return {'pool': w.pool.info}
+
+
+class Autoscaler(bootsteps.StartStopStep):
+    """What changes the pool's size, if that is wished."""
+
+    requires = (Pool,)
+
+    def include_if(self, w: Any) -> bool:
+        return w.autoscale is not None
+
+    def create(self, w: Any) -> Any:
+        w.autoscaler = symbol_by_name(w.app.conf.worker_autoscaler)(w.pool, *w.autoscale, worker=w)
+        return w.autoscaler
+
+    def info(self, w: Any) -> dict[str, Any]:
+        return {'autoscaler': self.obj.info()}
 
 
 class Sweeper(bootsteps.StartStopStep):
@@ -80,7 +116,7 @@ class Sweeper(bootsteps.StartStopStep):
 class Consumer(bootsteps.StartStopStep):
     """The consumer; the last step."""
 
-    requires = (Sweeper,)
+    requires = (Sweeper, Autoscaler)
     last = True
 
     def create(self, w: Any) -> Any:

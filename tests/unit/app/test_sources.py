@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from canvaslite import Celery
-from canvaslite.app.names import _warned
+from canvaslite.app.sources import _warned
 from canvaslite.exceptions import ImproperlyConfigured, UnknownSettingWarning
 
 

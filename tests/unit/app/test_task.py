@@ -78,8 +78,9 @@ def test_a_soft_time_limit_above_the_hard_one_is_refused(app: Celery) -> None:
         t.delay()
 
 
+@pytest.mark.filterwarnings("ignore:The 'priority' task attribute")
 def test_a_message_carries_the_tasks_and_the_calls_options(app: Celery) -> None:
-    @app.task(name='t', priority=4, time_limit=20)
+    @app.task(name='t', priority=4, time_limit=20, shared=False)
     def t() -> None:
         return None
     result = t.apply_async(task_id='i', shadow='other', soft_time_limit=5, headers={'mine': 1}, ignore_result=True)
@@ -181,6 +182,7 @@ def test_unserializable_arguments_are_refused_at_the_call(add: Any) -> None:
         add.delay(object())
 
 
+@pytest.mark.filterwarnings("ignore:The 'priority' task attribute")
 def test_an_apps_own_send_task_sends_what_its_tasks_are_asked_for() -> None:
     class Telling(Celery):
         told: Any = None
@@ -190,7 +192,7 @@ def test_an_apps_own_send_task_sends_what_its_tasks_are_asked_for() -> None:
             return super().send_task(name, *args, **options)
 
     with Telling('unit', broker='memory://', backend='cache+memory://', set_as_current=False) as app:
-        @app.task(name='t', priority=4)
+        @app.task(name='t', priority=4, shared=False)
         def t(x: int) -> None:
             return None
 

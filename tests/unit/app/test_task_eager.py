@@ -77,7 +77,8 @@ def test_eager_results_are_stored_only_if_the_app_wants_that(app: Celery) -> Non
     @app.task(name='a')
     def a() -> int:
         return 1
-    assert app.AsyncResult(a.delay().id).state == 'PENDING'
+    with pytest.warns(RuntimeWarning, match='Results are not stored'):
+        assert app.AsyncResult(a.delay().id).state == 'PENDING'
     app.conf.task_store_eager_result = True
 
     @app.task(name='b')

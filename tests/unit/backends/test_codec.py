@@ -73,6 +73,13 @@ def test_an_exception_class_that_is_not_loaded_here_is_made_up():
     assert type(rebuilt).__module__ == 'celery.exceptions'
 
 
+@pytest.mark.parametrize(('module', 'name'), [
+    ('builtins', 'SystemExit'), ('builtins', 'KeyboardInterrupt'), ('celery.exceptions', 'WorkerShutdown')])
+def test_an_exception_that_would_end_a_process_is_made_up(module, name):
+    rebuilt = make_store().exception_to_python({'exc_type': name, 'exc_message': [7], 'exc_module': module})
+    assert isinstance(rebuilt, Exception) and type(rebuilt).__name__ == name and rebuilt.args == (7,)
+
+
 def test_what_cannot_be_written_of_an_exception_is_written_as_its_repr():
     stored, _ = through_the_store(make_store(), ValueError(1, object))
     assert stored['exc_message'][0] == 1 and 'object' in stored['exc_message'][1]

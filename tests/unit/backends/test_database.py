@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import subprocess
@@ -229,16 +228,8 @@ def test_a_connection_that_the_server_has_closed_is_replaced(postgresql: Callabl
 
 
 @pytest.fixture
-def postgresql() -> Any:
-    psycopg2 = importlib.import_module('psycopg2')
-    try:
-        server = psycopg2.connect('postgresql://postgres@127.0.0.1/postgres', connect_timeout=3)
-    except psycopg2.OperationalError as exc:
-        pytest.fail(f'no PostgreSQL on 127.0.0.1:5432; tests/start-servers starts one: {exc}')
-    server.autocommit = True
-    schema = f'cl_{uuid.uuid4().hex[:8]}'
-    cursor = server.cursor()
-    cursor.execute(f'CREATE SCHEMA {schema}')
+def postgresql(postgresql_schema: tuple[str, Any]) -> Any:
+    schema, cursor = postgresql_schema
 
     def start() -> tuple[Any, Any]:
         url = f'db+postgresql://postgres@127.0.0.1/postgres?application_name={schema}'
@@ -250,6 +241,4 @@ def postgresql() -> Any:
 
         return backend, kill_connections
 
-    yield start
-    cursor.execute(f'DROP SCHEMA {schema} CASCADE')
-    server.close()
+    return start

@@ -81,3 +81,22 @@ def test_a_prefix_for_all_keys_ends_in_a_separator():
     assert app.backend.get_key_for_group('1', '.j') == b'mine_celery-taskset-meta-1.j'
     with pytest.raises(ValueError):
         app.backend.get_key_for_task('')
+
+
+def test_nodes_of_a_cluster_are_hosts_and_keys_of_one_chord_lie_in_one_slot():
+    app = Celery('cluster', backend='rediscluster://:secret@a:1;rediscluster://b:2', set_as_current=False)
+    backend = app.backend
+    assert [(host['host'], host['port']) for host in backend.connparams['hosts']] == [('a', 1), ('b', 2)]
+    assert 'secret' not in backend.as_uri() and 'secret' in backend.as_uri(include_password=True)
+    assert backend.get_key_for_task('1') == b'celery-task-meta-1', 'as everywhere'
+    for group_id in ('g', 'h'):
+        tags = {key[key.index(b'{'):key.index(b'}')] for key in backend.join._keys(group_id)}
+        assert len(tags) == 1
+    with pytest.raises(ValueError):
+        backend.get_key_for_group('')
+
+
+def test_a_database_of_a_cluster_is_refused():
+    app = Celery('cluster', backend='rediscluster://a:1/2', set_as_current=False)
+    with pytest.raises(ImproperlyConfigured, match=r'result_backend.*numbered'):
+        app.backend.get('x')

@@ -66,6 +66,7 @@ def nesting(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     return nest(wrap), value
 
 
+@pytest.mark.filterwarnings("ignore:with task_allow_error_cb_on_chord_header")
 def test_it_is_copied_shown_changed_and_composed(nesting: tuple[Any, Any]) -> None:
     canvas, _ = nesting
     assert deepjson.dumps(canvas.clone()) == deepjson.dumps(canvas)

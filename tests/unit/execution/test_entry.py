@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 import zlib
 from typing import Any
 
@@ -57,6 +59,33 @@ def test_the_request_says_what_the_message_said(execute: Any, seen: Any) -> None
 def test_values_of_kombus_own_json_types_arrive_as_such(execute: Any, seen: Any) -> None:
     execute('seen', [{'__type__': 'decimal', '__value__': '1.5'}])
     assert str(seen[0].args[0]) == '1.5' and type(seen[0].args[0]).__name__ == 'Decimal'
+
+
+@pytest.mark.parametrize('retried', [True, False], ids=['retried', 'failed'])
+def test_nothing_of_a_run_that_failed_waits_for_a_garbage_collection(app: Celery, execute: Any, retried: bool) -> None:
+    class Large:
+        pass
+
+    alive: Any = weakref.WeakSet()
+
+    @app.task(name='large', bind=True)
+    def large(self: Any) -> None:
+        mine = Large()
+        alive.add(mine)
+        try:
+            raise ValueError('no')
+        except ValueError as exc:
+            if retried:
+                raise self.retry(exc=exc, countdown=100) from None
+            raise KeyError('neither') from exc
+
+    gc.collect()
+    gc.disable()
+    try:
+        execute(large)
+        assert not alive
+    finally:
+        gc.enable()
 
 
 def test_a_body_can_be_compressed(execute: Any, add: Any) -> None:

@@ -38,8 +38,10 @@ class ScriptedRunner:
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.given_up = False
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, job: Job, on_read: Callable[[], None]) -> Outcome:
+        on_read()
         if job.verdict is not None:
             return Outcome(Kind.FAILURE, note=f'{job.verdict.kind} {job.verdict.detail}')
         verb, _, argument = job.body[:100].decode().partition(' ')

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -45,9 +46,7 @@ def test_a_long_task_holds_no_short_one_behind_it(loop: Loop) -> None:
     shorts = [Request('nothing', pace=pace) for _ in range(200)]
     for request in shorts:
         pool.submit(request)
-    start = time.monotonic()
     loop.turn_until(lambda: len(loop.recorder.finished) == 200)
-    assert time.monotonic() - start < 2
     assert long in loop.recorder.started
     assert list(pool.running()) == [long]
 
@@ -61,6 +60,23 @@ def test_a_killed_child_loses_only_the_task_it_ran(loop: Loop) -> None:
     assert len(loop.recorder.finished) == 294
     assert 'signal 9 (SIGKILL)' in loop.recorder.lost[0][1]
     loop.turn_until(lambda: len(pool.children) == 2)
+
+
+def test_a_child_that_dies_after_its_last_task_and_before_its_report_is_given_no_more(loop: Loop) -> None:
+    pool = loop.start(PreforkPool, 1)
+    loop.run(pool, Request())
+    dying = pool.children[0]
+    pool.submit(Request())
+    pool.pump()
+    while dying.page.finished < dying.seq:
+        time.sleep(0.001)
+    dying.send_signal(signal.SIGKILL)
+    while dying.process.exitcode is None:
+        time.sleep(0.001)
+    with contextlib.suppress(BlockingIOError):
+        dying.sock.recv(1 << 18)  # as if it had not come to writing it
+    loop.run(pool, *[Request() for _ in range(5)])
+    assert len(loop.recorder.finished) == 7 and not loop.recorder.lost
 
 
 def test_a_task_that_exits_is_lost_and_its_process_replaced(loop: Loop) -> None:

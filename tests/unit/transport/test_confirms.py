@@ -61,7 +61,7 @@ def test_tag_zero_answers_for_all() -> None:
 def test_answers_after_giving_up_are_ignored() -> None:
     confirms = Confirms()
     confirms.expect(2)
-    confirms.abandon()
+    confirms.give_up()
     confirms.expect(1)
 
     confirms.settle(2, multiple=True, accepted=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ import pytest
 from canvaslite.utils.functional import maybe_list
 from canvaslite.utils.imports import cwd_in_path, import_from_cwd, instantiate, qualname, symbol_by_name
 from canvaslite.utils.log import get_task_logger, task_logger
-from canvaslite.utils.redact import censor, mask_url, redact
+from canvaslite.utils.redact import censor, for_log, redact
 from canvaslite.utils.saferepr import truncate
 from canvaslite.utils.time import local_timezone
 
@@ -29,16 +30,38 @@ from canvaslite.utils.time import local_timezone
     ('redis://host/0?password=pass&x=1', 'redis://host/0?password=********&x=1'),
     ('connecting to amqp://u:p@h// failed: no', 'connecting to amqp://u:********@h// failed: no'),
     ('no url: a@b', 'no url: a@b'),
+    ('a://u:p@ss/word@h/x', 'a://u:********@h/x'),
+    ('masked by kombu: redis://:**@h', 'masked by kombu: redis://:**@h'),
+    ('host=h password=pass user=u', 'host=h password=******** user=u'),
+    ('PGPASSWORD=pass', 'PGPASSWORD=********'),
+    ("{'api_key': 'pass', 'x': 1}", "{'api_key': '********', 'x': 1}"),
+    ('{"my-token": "pa ss"}', '{"my-token": "********"}'),
+    ("b'passwd': b'pass'", "b'passwd': b'********'"),
+    ('Authorization: Bearer abc.def-ghi', 'Authorization: Bearer ********'),
+    ('routing_key=x, Unexpected token: y, basic_ack', 'routing_key=x, Unexpected token: y, basic_ack'),
 ])
 def test_passwords_are_masked(url: str, shown: str) -> None:
     assert redact(url) == shown
-    assert mask_url([url]) == [shown]
-    assert mask_url(None) is None
+    assert censor([url, (url,), {'a': [url]}]) == [shown, (shown,), {'a': [shown]}]
+    assert censor(None) is None
+
+
+@pytest.mark.parametrize('text', [
+    'a://' * 3000, 'a://b:' * 2000, 'password=' * 1500, 'bearer ' * 2000, '@' * 10_000, 'a-_' * 4000])
+def test_no_text_makes_redacting_slow(text: str) -> None:
+    began = time.process_time()
+    for_log(text + 'token')
+    assert time.process_time() - began < 0.5
+
+
+def test_what_strangers_write_is_a_part_of_one_short_line() -> None:
+    assert for_log('a\n[2020] made\tup \x1b[31m password=x') == 'a [2020] made up ?[31m password=********'
+    assert len(for_log('\U0001f600' * 10_000).encode()) < 1700
 
 
 def test_secret_settings_are_masked_at_any_depth() -> None:
-    settings = {'SECRET_KEY': 'x', 'a': {'api_token': 'x', 'b': 1}, 'redis_password': None, 'u': 'amqp://a:b@c'}
-    assert censor(settings) == {'SECRET_KEY': '********', 'a': {'api_token': '********', 'b': 1},
+    settings = {'SECRET_KEY': 'x', 'a': [{'api_token': 'x', 'b': 1}], 'redis_password': None, 'u': 'amqp://a:b@c'}
+    assert censor(settings) == {'SECRET_KEY': '********', 'a': [{'api_token': '********', 'b': 1}],
                                 'redis_password': None, 'u': 'amqp://a:********@c'}
 
 

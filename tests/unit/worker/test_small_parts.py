@@ -1,8 +1,9 @@
-"""Prefetch counts, rate limits, revoked ids, policies, times, node names, pid files."""
+"""Prefetch counts, rate limits, revoked ids, policies, times, node names, pid files, signals."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 from kombu.asynchronous import Hub
 
+from canvaslite import signals
 from canvaslite.utils.nodenames import default_nodename
 from canvaslite.worker.connection import Prefetch
 from canvaslite.worker.intake import parse_time
 from canvaslite.worker.pidfile import Pidfile, PidfileTaken
 from canvaslite.worker.policies import Bucket, Policies, parse_rate
+from canvaslite.worker.shutdown import Shutdown
 from canvaslite.worker.state import LimitedSet, is_stamp_revoked
 
 
@@ -157,3 +160,23 @@ def test_a_pidfile_is_held_by_one_living_process(tmp_path: Path) -> None:
     assert int(path.read_text()) == os.getpid()
     pidfile.release()
     assert not path.exists()
+
+
+def test_an_interrupt_that_comes_while_the_first_is_dealt_with_stops_the_worker_at_once() -> None:
+    asked = []
+
+    def interrupt(how: str, **_: Any) -> None:
+        asked.append(how)
+        if len(asked) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    shutdown = Shutdown('celery@here', lambda: None)
+    shutdown.install()
+    signals.worker_shutting_down.connect(interrupt)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signals.worker_shutting_down.disconnect(interrupt)
+        shutdown.uninstall()
+
+    assert asked == ['Warm', 'Cold']
