@@ -50,7 +50,8 @@ DELAY_LEVEL, DELAY_DELIVERY, OWN_DELAY_PREFIX = 'celery_delayed_{}', 'celery_del
 #: Header of a task that was handed so: when, the exchange and routing key it came by, whether it may be a copy.
 DELAYED_HEADER = 'canvaslite_delayed'
 
-#: Headers of what a chord's join sends: how often it was sent by now; and of what may have been sent before.
+#: Headers of what a chord's join sends: how often it was sent by now; and of what may have been sent before: since when
+#: (the sender's clock), if the first copy has no such headers, else true.
 ATTEMPT_HEADER, AGAIN_HEADER = 'canvaslite_attempt', 'canvaslite_again'
 
 # --- result store ------------------------------------------------------------------

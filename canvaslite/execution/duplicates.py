@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ logger = logging.getLogger('celery.app.trace')
 
 #: How a copy ends so that the others need not run.
 _ENDS = frozenset({Kind.SUCCESS, Kind.FAILURE, Kind.IGNORED, Kind.REVOKED, Kind.REJECTED, Kind.UNKNOWN, Kind.POISONED})
+
+#: Seconds in which a second copy lets a first one end that does not say that it runs.
+FIRST_COPY_PATIENCE = 3.0
 
 #: Ids of tasks that this process knows to have succeeded.
 _succeeded: LRUCache = LRUCache(limit=1000)
@@ -41,8 +45,11 @@ def judge_copy(run: Run, redelivered: bool) -> Outcome | None:
     if headers.__class__ is not dict or not (wire.ATTEMPT_HEADER in headers or wire.AGAIN_HEADER in headers):
         return None
     attempt, again = headers.get(wire.ATTEMPT_HEADER), wire.AGAIN_HEADER in headers
+    sent = headers.get(wire.AGAIN_HEADER)
     if (again or redelivered) and (ended := _end_with_another(run, failed=again)) is not None:
         return ended
+    if isinstance(sent, float) and 0 <= time.time() - sent < FIRST_COPY_PATIENCE:
+        return Outcome(Kind.HELD)
     join = run.task.backend.join
     if attempt is None or join is None:
         return None
@@ -124,7 +131,7 @@ def repeat_record(run: Run, meta: Mapping[str, Any] | None = None) -> Outcome:
     value = meta.get('result')
     try:
         if (context.callbacks or context.chain) and meta:
-            send_successors(run.prepared.app, context, value)
+            send_successors(run.prepared.app, context, value, run.task.acks_late)
     except Exception as exc:
         logger.exception('Failed to dispatch chain/callbacks for deduplicated task %s', run.id)
         return Outcome(Kind.REQUEUED, exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -19,14 +20,14 @@ class Dropped(Exception):
     """What would have followed is not to be sent."""
 
 
-def send_successors(app: App, context: Context, value: Any, again: bool = True, late: bool = True,
+def send_successors(app: App, context: Context, value: Any, late: bool, again: bool = True,
                     keep: Callable[[], bool] | None = None) -> None:
     """Send, in one burst, what is linked to and chained after the task that `context` describes.
 
     All of it is made, then `keep()` is called, then it leaves: so an outcome that says so is stored before anything
     that follows can run, and what cannot be made fails the task. Nothing leaves if `keep` returns false. (Other
-    transports than our own send each message as soon as it is made.) `again`: it may have been sent before; `late`: it
-    may have to be sent again, since the task's message is acknowledged late.
+    transports than our own send each message as soon as it is made.) `late`: it may have to be sent again, since the
+    task's message is acknowledged late; `again`: it may have been sent before.
     """
     options: dict[str, Any] = {'parent_id': context.id, 'root_id': context.root_id or context.id}
     if app.conf.task_inherit_parent_priority:
@@ -35,7 +36,7 @@ def send_successors(app: App, context: Context, value: Any, again: bool = True, 
             options['priority'] = priority
     burst: AbstractContextManager[Any] = nullcontext() if app.conf.task_always_eager else app.publisher.burst()
     # (`Dropped`: `keep` has seen to the rest.)
-    with suppress(Dropped), app.publisher.marked(_copy_marks(app, again, late)), burst as producer:
+    with suppress(Dropped), app.publisher.marked(_copy_marks(app, late, again)), burst as producer:
         if producer is not None:
             options['producer'] = producer
         _make_successors(app, context, value, options)
@@ -50,12 +51,15 @@ def is_repeated(context: Context) -> bool:
                 or (headers.__class__ is dict and wire.AGAIN_HEADER in headers))
 
 
-def _copy_marks(app: App, again: bool, late: bool) -> dict[str, Any]:
-    """Headers by which a worker tells the copies of a message apart, where it may come to be sent twice."""
+def _copy_marks(app: App, late: bool, again: bool) -> dict[str, Any]:
+    """Headers by which a worker tells the copies of a message apart, where it may come to be sent twice.
+
+    What follows an early task seldom does: its first copy has none, and a second says since when it is on its way.
+    """
     if not (again or late) or not app.conf.worker_deduplicate_successors:
         return {}
     marks: dict[str, Any] = {wire.ATTEMPT_HEADER: uuid()[:8]}
-    return {**marks, wire.AGAIN_HEADER: True} if again else marks
+    return {**marks, wire.AGAIN_HEADER: True if late else time.time()} if again else marks
 
 
 def links_of(app: App, context: Context) -> list[tuple[Any, str]]:

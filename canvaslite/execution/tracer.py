@@ -131,7 +131,7 @@ def settle(run: Run) -> None:
         return run.kind is Kind.SUCCESS
 
     try:
-        send_successors(run.prepared.app, context, run.value, is_repeated(context), run.task.acks_late, keep_success)
+        send_successors(run.prepared.app, context, run.value, run.task.acks_late, is_repeated(context), keep_success)
         return
     except Exception as exc:
         if kept:
@@ -151,7 +151,7 @@ def _send_later(run: Run, exc: Exception) -> None:
     try:
         if not is_outage(backend, exc):
             raise exc
-        patiently(run, partial(send_successors, app, context, run.value), BROKER_PATIENCE)
+        patiently(run, partial(send_successors, app, context, run.value, run.task.acks_late), BROKER_PATIENCE)
     except Exception as failed:
         if isinstance(failed, Unrecorded) and run.task.acks_late:
             run.kind, run.note = Kind.UNRECORDED, str(failed)

@@ -1,4 +1,4 @@
-"""`BrokerConnection`: kombu's connection, which chooses our transport for RabbitMQ."""
+"""`BrokerConnection`: kombu's connection, which chooses our transports for RabbitMQ and folders."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from kombu.utils.imports import symbol_by_name
 from canvaslite.utils.redact import redact
 
 #: Our transport for each of kombu's. By name: py-amqp is loaded when it is first used.
-_FAST = {f'kombu.transport.pyamqp.{name}': f'canvaslite.transport.amqp:{name}'
-         for name in ('Transport', 'SSLTransport')}
+_OURS = {'kombu.transport.pyamqp.Transport': 'canvaslite.transport.amqp:Transport',
+         'kombu.transport.pyamqp.SSLTransport': 'canvaslite.transport.amqp:SSLTransport',
+         'kombu.transport.filesystem.Transport': 'canvaslite.transport.folder:Transport'}
 
 
 class BrokerConnection(Connection):  # type: ignore[misc]
-    """A `kombu.Connection` that uses our transport for AMQP URLs, also for failover URLs, clones and pickled
-    connections."""
+    """A `kombu.Connection` that uses our transports for AMQP URLs and folders, also for failover URLs, clones and
+    pickled connections."""
 
     def _init_params(self, **params: Any) -> None:
         if params.get('transport') in ('redis', 'rediss'):
@@ -32,7 +33,7 @@ class BrokerConnection(Connection):  # type: ignore[misc]
     def get_transport_cls(self) -> Any:
         """The transport class for the current URL."""
         kombus = super().get_transport_cls()
-        ours = _FAST.get(f'{kombus.__module__}.{kombus.__qualname__}')
+        ours = _OURS.get(f'{kombus.__module__}.{kombus.__qualname__}')
         return kombus if ours is None else symbol_by_name(ours)
 
 

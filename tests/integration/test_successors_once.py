@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +66,12 @@ def run(lane: Lane, armed: str) -> tuple[Any, str, list[float]]:
     lane.await_value(lane.app.signature('tests.apps.mortal.part', args=(0,)).apply_async())
     (lane.folder / 'armed').write_text(armed)
     first = lane.app.signature('tests.apps.mortal.part', args=(['x'],))
-    last = chain(first, lane.app.signature('tests.apps.mortal.body')).apply_async()
+    # A second copy of what follows an early task comes while the first one runs.
+    body = lane.app.signature('tests.apps.mortal.body', kwargs={} if lane.late else {'seconds': 0.5})
+    last = chain(first, body).apply_async()
     value = lane.await_value(last)
     (lane.folder / 'armed').unlink(missing_ok=True)
-    time.sleep(0.3)  # a second copy would come now
+    assert lane.await_nothing_held() == []  # a second copy
     return value, last.parent.state, runs_of(lane)
 
 
