@@ -1,4 +1,4 @@
-"""kombu's ``filesystem`` transport, with messages that appear whole: its consumers take files as soon as they see them."""
+"""kombu's ``filesystem`` transport, with messages that appear whole: consumers take files as soon as they see them."""
 
 from __future__ import annotations
 
