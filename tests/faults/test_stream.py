@@ -67,6 +67,6 @@ def test_a_record_of_a_canvas_that_finds_the_disk_full_does_not_spoil_the_next_o
 
 
 def test_a_short_soak_loses_nothing_and_leaves_nothing(broker_url: str, redis_url: str) -> None:
-    report = soak(broker_url, redis_url, 'canvaslite', 6.0, 1.0)
+    report = soak(broker_url, redis_url, 'canvaslite', 6.0, expires=6.0)
     assert (report.lost, report.wrong, report.doubled, report.errors) == ([], [], 0, [])
     assert (report.messages_left, report.keys_left, report.codes) == (0, {}, [0, 0])

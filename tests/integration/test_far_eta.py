@@ -174,8 +174,7 @@ def test_far_etas_survive_connections_that_are_cut_while_they_are_handed_over(
     project: ModuleType, start_project_worker: Callable[..., Any], proxy: Proxy
 ) -> None:
     """None is lost; one that is there twice is marked, by us or by the broker."""
-    for number in range(300):
-        project.add.apply_async((number, 1), eta=IN_2099)
+    ids = {project.add.apply_async((number, 1), eta=IN_2099).id for number in range(300)}
     worker = start_project_worker(BROKER=proxy.url)
     worker.await_line('is kept by the broker until its ETA')
     for _ in range(3):
@@ -191,7 +190,8 @@ def test_far_etas_survive_connections_that_are_cut_while_they_are_handed_over(
             found.append(message)
     unmarked = [message.headers['id'] for message in found if not message.delivery_info['redelivered']
                 and not (message.headers.get('canvaslite_delayed') or [False])[-1]]
-    assert len({message.headers['id'] for message in found}) == 300
+    # (The other task is there again if its acknowledgement was cut.)
+    assert ids <= {message.headers['id'] for message in found}
     assert len(unmarked) == len(set(unmarked))
 
 

@@ -108,6 +108,7 @@ def test_a_cold_stop_fails_what_it_leaves_in_the_middle_where_tasks_are_no_proce
     path = tmp_path / 'notes'
     worker = start_project_worker('-P', pool, SOFT_SHUTDOWN='60' if quits == 2 else '0')
     result = chord([project.add.si(1, 1), project.span.si(str(path), 'last', 60)], project.collect.s()).apply_async()
+    assert result.parent[0].get(timeout=60) == 2
     eventually(lambda: begun(path) == 1)
     worker.signal(signal.SIGQUIT)
     if quits == 2:
