@@ -53,7 +53,7 @@ class WorkerProcess:
     def output(self) -> str:
         return '\n'.join(self.lines)
 
-    def await_line(self, pattern: str, timeout: float = 30.0, count: int = 1) -> str:
+    def await_line(self, pattern: str, timeout: float = 60.0, count: int = 1) -> str:
         """Return the `count`-th line that matches `pattern`, once it is there."""
         matches = re.compile(pattern).search
         until = time.monotonic() + timeout

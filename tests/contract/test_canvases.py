@@ -178,7 +178,7 @@ def test_a_result_made_of_an_id_alone_learns_that_what_came_before_has_failed(
 
     for id in (result.id, result.parent[0].id):
         with pytest.raises(ValueError, match='the first'):
-            make_app().AsyncResult(id).get(timeout=10)
+            make_app().AsyncResult(id).get(timeout=60)
 
 
 @on(KEEPING)

@@ -29,7 +29,7 @@ def test_get_waits_for_a_result_that_another_thread_stores(app, sent, request_of
     request = request_of(task_id)
     storing = in_a_thread(app.backend.mark_as_done, task_id, 'value', request)
 
-    assert app.AsyncResult(task_id).get(timeout=10) == 'value'
+    assert app.AsyncResult(task_id).get(timeout=60) == 'value'
     storing.join()
 
 
@@ -42,7 +42,7 @@ def test_get_waits_for_a_result_that_another_process_stores(app, sent, request_o
     worker = fork.Process(target=app.backend.mark_as_done, args=(task_id, 'from a child', request))
     worker.start()
 
-    assert app.AsyncResult(task_id).get(timeout=10) == 'from a child'
+    assert app.AsyncResult(task_id).get(timeout=60) == 'from a child'
     worker.join(10)
     assert worker.exitcode == 0
     assert app.AsyncResult(sent()).state == states.PENDING  # and which works as before
@@ -60,7 +60,7 @@ def test_get_returns_soon_after_the_result_is_there(app, sent, request_of):
         stored.append(time.monotonic())
 
     storing = in_a_thread(store, after=0.3)
-    app.AsyncResult(task_id).get(timeout=10)
+    app.AsyncResult(task_id).get(timeout=60)
     late = time.monotonic() - (stored[0] if stored else time.monotonic())
     storing.join()
 
@@ -86,7 +86,7 @@ def test_several_threads_wait_at_once_each_for_its_own(app, sent, request_of):
     got = {}
 
     def wait(task_id):
-        got[task_id] = app.AsyncResult(task_id).get(timeout=10)
+        got[task_id] = app.AsyncResult(task_id).get(timeout=60)
 
     # The queue of an rpc reply is the sender's: what the threads wait for, this thread has sent.
     threads = [threading.Thread(target=wait, args=(task_id,)) for task_id in tasks]
@@ -112,7 +112,7 @@ def test_a_group_is_joined_in_its_order_whatever_the_order_of_the_results(app, s
 
     storing = in_a_thread(store, after=0.05)
 
-    assert group.get(timeout=10) == list(range(20))
+    assert group.get(timeout=60) == list(range(20))
     assert group.successful()
     storing.join()
 
@@ -126,7 +126,7 @@ def test_a_group_with_a_failed_member_raises_its_error(app, sent, request_of):
     app.backend.mark_as_done(tasks[2], 2, request_of(tasks[2]))
 
     with pytest.raises(ValueError, match='the second'):
-        group.get(timeout=10)
+        group.get(timeout=60)
     values = group.get(timeout=10, propagate=False)
     assert values[0] == 0 and isinstance(values[1], ValueError) and values[2] == 2
     assert group.failed()
@@ -150,7 +150,7 @@ def test_a_callback_on_a_result_is_called_with_it(app, sent, request_of):
     result.then(told.append)
     storing = in_a_thread(app.backend.mark_as_done, task_id, 'value', request_of(task_id), after=0.05)
 
-    result.get(timeout=10)
+    result.get(timeout=60)
     storing.join()
 
     assert told == [result]

@@ -41,7 +41,7 @@ def test_a_task_that_kills_its_process_three_times_is_a_failed_part_and_a_dead_l
         assert isinstance(error, ChordError) and 'the-poison raised WorkerLostError' in str(error), error
         worker.await_line('CRITICAL.*the-poison.*dead-letter.*happened 3 times')
         assert site.runs() == {1: 3}
-        assert site.task('pid').get(timeout=10) in worker.children(), 'the worker goes on'
+        assert site.task('pid').get(timeout=60) in worker.children(), 'the worker goes on'
         assert worker.stop() == 0
         assert dead(site) == ['the-poison']
 
@@ -60,8 +60,8 @@ def test_a_task_that_kills_its_whole_worker_is_not_begun_for_ever(
             site.start('-c', '1', ready=False).wait()
         worker = site.start('-c', '1')
         with pytest.raises(WorkerLostError, match='happened 2 times'):
-            result.get(timeout=20)
-        assert site.task('pid').get(timeout=10)
+            result.get(timeout=60)
+        assert site.task('pid').get(timeout=60)
         assert site.runs() == {1: 2}
         assert worker.stop() == 0
         assert dead(site) == [result.id]
@@ -74,6 +74,6 @@ def test_a_message_that_is_given_back_again_and_again_is_not_taken_for_poison(
     with make_site(broker_url, request.getfixturevalue(f'{store}_url'), task_redelivery_limit=2) as site:
         worker = site.start()
         result = site.task('come_back', 6)
-        assert result.get(timeout=20) == 6
+        assert result.get(timeout=60) == 6
         assert worker.stop() == 0
         assert dead(site) == []

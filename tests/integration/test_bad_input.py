@@ -31,7 +31,7 @@ def test_what_is_no_message_in_a_list_of_redis_ends_no_worker(
                  b'{"body": 100000000000, "headers": {}, "properties": {"delivery_info": {}, "delivery_tag": "x"}}'):
         with project.app.connection_for_write() as connection:
             connection.default_channel.client.lpush('proj', junk)
-        assert project.add.delay(2, 2).get(timeout=20) == 4
+        assert project.add.delay(2, 2).get(timeout=60) == 4
     assert 'Traceback' not in worker.output
     assert worker.stop() == 0
     project.app.close()
@@ -47,8 +47,8 @@ def test_a_result_that_cannot_be_serialized_is_the_tasks_failure(
 ) -> None:
     start_project_worker()
     with pytest.raises(kombu.exceptions.EncodeError):
-        project.unserializable.delay().get(timeout=20)
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+        project.unserializable.delay().get(timeout=60)
+    assert project.add.delay(1, 1).get(timeout=60) == 2
 
 
 def test_an_unknown_task_fails_the_chord_that_waits_for_it(
@@ -58,4 +58,4 @@ def test_an_unknown_task_fails_the_chord_that_waits_for_it(
     unknown = project.app.signature('no.such.task')
     body = chord([project.add.s(1, 1), unknown], project.total.s()).delay()
     with pytest.raises(ChordError, match=r'no\.such\.task'):
-        project.app.AsyncResult(body.id).get(timeout=20)
+        project.app.AsyncResult(body.id).get(timeout=60)

@@ -34,7 +34,7 @@ TASKS = """
 
     @shared_task
     def waits_for_another():
-        return add.delay(1, 1).get(timeout=5)
+        return add.delay(1, 1).get(timeout=30)
 """
 
 
@@ -78,21 +78,21 @@ def test_a_project_needs_no_server_for_its_tests(run_project: Callable[..., str]
                 def mul(x, y):
                     return x * y
                 assert celery_app.conf.result_extended
-                assert mul.delay(4, 4).get(timeout=10) == 16
+                assert mul.delay(4, 4).get(timeout=60) == 16
 
             def test_tasks_of_the_modules_run(celery_app, celery_worker):
                 import tasks
-                assert tasks.add.delay(4, 4).get(timeout=10) == 8
-                assert canvaslite.chord([tasks.add.s(1, 1)] * 3, tasks.add.s([1]))().get(timeout=10) == [2, 2, 2, 1]
+                assert tasks.add.delay(4, 4).get(timeout=60) == 8
+                assert canvaslite.chord([tasks.add.s(1, 1)] * 3, tasks.add.s([1]))().get(timeout=60) == [2, 2, 2, 1]
 
             def test_they_do_so_in_the_next_test_as_well(celery_session_app, celery_session_worker):
                 import tasks
-                assert tasks.add.delay(4, 4).get(timeout=10) == 8
+                assert tasks.add.delay(4, 4).get(timeout=60) == 8
 
             def test_a_task_is_told_not_to_wait_and_the_test_may(celery_app, celery_worker):
                 import tasks
                 with pytest.raises(RuntimeError, match='Never call result.get'):
-                    tasks.waits_for_another.delay().get(timeout=10)
+                    tasks.waits_for_another.delay().get(timeout=60)
 
             @pytest.mark.celery(result_extended=False, task_default_queue='mine')
             def test_a_mark_changes_the_settings(celery_app, depends_on_current_app):
@@ -132,7 +132,7 @@ def test_a_project_tests_with_its_servers_and_sees_what_the_processes_log(
             import tasks
 
             def test_log(celery_session_app, celery_session_worker, caplog):
-                assert tasks.add.delay(40, 2).get(timeout=10) == 42
+                assert tasks.add.delay(40, 2).get(timeout=60) == 42
                 tasks.add.apply_async(('a', 2), queue='other').get(timeout=10, propagate=False)
                 for _ in range(100):
                     if [r for r in caplog.records if r.exc_text]:
@@ -166,7 +166,7 @@ def test_the_trap_catches_who_uses_the_current_app(run_project: Callable[..., st
                     tasks.add.delay(1, 1)
 
             def test_its_own_app_is_none_of_that(celery_app, celery_worker):
-                assert celery_app.send_task('tasks.add', (1, 1)).get(timeout=10) == 2
+                assert celery_app.send_task('tasks.add', (1, 1)).get(timeout=60) == 2
         """)
 
 
@@ -179,7 +179,7 @@ def test_workers_start_one_after_the_other_and_all_is_as_it_was() -> None:
             test_worker_stopped.connect(lambda worker, **_: seen.append(worker.exitcode), sender=app, weak=False)
             with setup_default_app(app), start_worker(app, hostname=f'w{number}@here') as worker:
                 assert current.get_current_app() is app
-                assert app.tasks['celery.ping'].delay().get(timeout=10) == 'pong'
+                assert app.tasks['celery.ping'].delay().get(timeout=60) == 'pong'
                 assert worker.hostname == f'w{number}@here'
     assert seen == ['w0@here', 0, 'w1@here', 0, 'w2@here', 0]
     assert current.default_app() is before
@@ -248,7 +248,7 @@ def test_shared_tasks_of_a_test_are_those_of_the_next_one_too() -> None:
             return 2 * x
     app = TestApp()
     with setup_default_app(app), start_worker(app):
-        assert double.delay(4).get(timeout=10) == 8
+        assert double.delay(4).get(timeout=60) == 8
 
 
 def test_a_closed_app_lets_go_of_its_result_store() -> None:

@@ -148,7 +148,7 @@ def test_a_polled_chord_that_is_never_complete_fails_at_its_deadline(project: Mo
 
     assert polling.sent() == []
     with pytest.raises(ChordError, match='result_chord_deadline'):
-        project.app.AsyncResult(polling.body.options['task_id']).get(timeout=5)
+        project.app.AsyncResult(polling.body.options['task_id']).get(timeout=30)
 
 
 kept: dict[Any, Any] = {}

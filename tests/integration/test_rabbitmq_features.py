@@ -50,7 +50,7 @@ def test_a_task_is_sent_through_an_exchange_of_each_type(
     ]
     for options, came_by in ways:
         result = queues.where.apply_async((1,), **options)
-        assert result.get(timeout=10)[1:3] == came_by, options
+        assert result.get(timeout=60)[1:3] == came_by, options
 
 
 def test_a_broadcast_reaches_every_worker_once(
@@ -91,7 +91,7 @@ def test_quorum_queues_are_consumed_from_with_a_count_for_each_consumer(
     worker.await_line('Global QoS is disabled')
     project.app.conf.task_default_queue_type = 'quorum'
     results = [project.add.delay(number, 1) for number in range(50)]
-    assert [result.get(timeout=20) for result in results] == list(range(1, 51))
+    assert [result.get(timeout=60) for result in results] == list(range(1, 51))
     consumers = rabbitmqctl('list_consumers', '-p', broker_url.rpartition('/')[2], 'queue_name', 'prefetch_count')
     assert 'proj\t8' in consumers
 
@@ -104,7 +104,7 @@ def test_a_quorum_queue_that_only_the_broker_knows_for_one_is_consumed_from(
         connection.default_channel.queue_declare('given', durable=True, auto_delete=False,
                                                  arguments={'x-queue-type': 'quorum'})
     worker = start_queues('given', await_ready=False)
-    assert queues.where.delay(5).get(timeout=10)[3] == 5
+    assert queues.where.delay(5).get(timeout=60)[3] == 5
     assert len([line for line in worker.lines if 'Connection to broker lost' in line]) == 1
     assert worker.stop() == 0
 
@@ -132,10 +132,10 @@ def test_a_worker_reaches_its_broker_by_tls(
     with Proxy(broker_url, tls=context) as proxy:
         worker = start_queues('direct', BROKER=proxy.url, CA=str(pem))
         queues = load_queues('direct')
-        assert [queues.where.delay(n).get(timeout=10)[3] for n in range(3)] == [0, 1, 2]
+        assert [queues.where.delay(n).get(timeout=60)[3] for n in range(3)] == [0, 1, 2]
         proxy.cut()
         worker.await_line('Consuming again')
-        assert queues.where.delay(5).get(timeout=10)[3] == 5
+        assert queues.where.delay(5).get(timeout=60)[3] == 5
         assert worker.stop() == 0
 
 
@@ -143,6 +143,6 @@ def test_options_of_the_transport_reach_the_worker(
     project: ModuleType, start_project_worker: Callable[..., Any], rabbitmqctl: Callable[..., str]
 ) -> None:
     worker = start_project_worker(TRANSPORT_OPTIONS='{"client_properties": {"connection_name": "the worker of proj"}}')
-    assert project.add.delay(1, 1).get(timeout=10) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2
     assert 'the worker of proj' in rabbitmqctl('list_connections', 'client_properties')
     assert worker.stop() == 0

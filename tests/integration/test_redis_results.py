@@ -78,7 +78,7 @@ def test_many_threads_wait_on_one_connection(app):
         return {client['id'] for client in app.backend.client.client_list(_type='pubsub')}
 
     ids, others = [uuid.uuid4().hex for _ in range(20)], subscribed()
-    threads, returned = in_threads(20, lambda n: app.AsyncResult(ids[n]).get(timeout=20))
+    threads, returned = in_threads(20, lambda n: app.AsyncResult(ids[n]).get(timeout=60))
     await_subscriptions(app, ids)
     assert len(subscribed() - others) == 1
     for n, task_id in enumerate(ids):
@@ -89,7 +89,7 @@ def test_many_threads_wait_on_one_connection(app):
 
 
 def test_two_threads_wait_for_the_same_task(app):
-    threads, returned = in_threads(2, lambda n: app.AsyncResult('same').get(timeout=20))
+    threads, returned = in_threads(2, lambda n: app.AsyncResult('same').get(timeout=60))
     await_subscriptions(app, ['same'])
     store(app, 'same', 1)
     for thread in threads:
@@ -99,11 +99,11 @@ def test_two_threads_wait_for_the_same_task(app):
 
 @pytest.mark.alone
 def test_a_thread_that_begins_to_wait_does_not_wait_for_the_one_that_reads(app):
-    threads, _ = in_threads(1, lambda n: app.AsyncResult('slow').get(timeout=20))
+    threads, _ = in_threads(1, lambda n: app.AsyncResult('slow').get(timeout=60))
     await_subscriptions(app, ['slow'])
     store(app, 'there already', 5)
     start = time.monotonic()
-    assert app.AsyncResult('there already').get(timeout=20) == 5
+    assert app.AsyncResult('there already').get(timeout=60) == 5
     assert time.monotonic() - start < 0.5
     store(app, 'slow', 1)
     threads[0].join(20)
@@ -118,20 +118,20 @@ def test_nothing_is_asked_of_the_server_before_get(redis_port):
 def test_waiting_works_in_both_protocols(redis_url, protocol):
     with Celery('p', backend=f'{redis_url}?protocol={protocol}', set_as_current=False) as app:
         store(app, 'before', 1)
-        assert app.AsyncResult('before').get(timeout=5) == 1
+        assert app.AsyncResult('before').get(timeout=30) == 1
         threading.Timer(0.1, store, (app, 'after', 2)).start()
-        assert app.AsyncResult('after').get(timeout=5) == 2
+        assert app.AsyncResult('after').get(timeout=30) == 2
         group = app.GroupResult('g', [app.AsyncResult(f'm{n}') for n in range(200)])
         for n in range(200):
             store(app, f'm{n}', n)
-        assert group.get(timeout=5) == list(range(200))
+        assert group.get(timeout=30) == list(range(200))
         app.backend.close()
 
 
 def test_a_wait_outlives_a_restart_of_the_server(server):
     with Celery('r', backend=f'redis://127.0.0.1:{server.port}/0', set_as_current=False) as app:
         store(app, 'first', 1)
-        assert app.AsyncResult('first').get(timeout=5) == 1
+        assert app.AsyncResult('first').get(timeout=30) == 1
         threads, returned = in_threads(3, lambda n: app.AsyncResult(f'w{n}').get(timeout=30))
         await_subscriptions(app, ['w0', 'w1', 'w2'])
         server.stop()
@@ -155,7 +155,7 @@ def test_a_timeout_holds_while_the_server_is_away(server):
         assert time.monotonic() - start < 4
         server.start()
         store(app, 'x', 1)
-        assert app.AsyncResult('x').get(timeout=5) == 1
+        assert app.AsyncResult('x').get(timeout=30) == 1
         app.backend.close()
 
 
@@ -164,7 +164,7 @@ def test_a_wrong_password_is_one_line_without_it():
     try:
         app = Celery('pw', backend=f'redis://:wr0ng@127.0.0.1:{server.port}/0', set_as_current=False)
         for ask in (lambda: app.AsyncResult('x').state, lambda: store(app, 'x', 1),
-                    lambda: app.AsyncResult('x').get(timeout=5)):
+                    lambda: app.AsyncResult('x').get(timeout=30)):
             with pytest.raises(BackendError, match='result_backend') as caught:
                 ask()
             assert 'wr0ng' not in str(caught.value) and '\n' not in str(caught.value)
@@ -174,17 +174,17 @@ def test_a_wrong_password_is_one_line_without_it():
 
 def test_a_child_process_has_connections_of_its_own(app):
     store(app, 'parent', 1)
-    assert app.AsyncResult('parent').get(timeout=5) == 1
+    assert app.AsyncResult('parent').get(timeout=30) == 1
     pid = os.fork()
     if pid == 0:
         try:
-            store(app, 'child', app.AsyncResult('parent').get(timeout=5) + 1)
+            store(app, 'child', app.AsyncResult('parent').get(timeout=30) + 1)
         finally:
             os._exit(0)
-    assert app.AsyncResult('child').get(timeout=10) == 2
+    assert app.AsyncResult('child').get(timeout=60) == 2
     os.waitpid(pid, 0)
     store(app, 'again', 3)
-    assert app.AsyncResult('again').get(timeout=5) == 3
+    assert app.AsyncResult('again').get(timeout=30) == 3
 
 
 def test_a_success_is_final(app):
@@ -193,7 +193,7 @@ def test_a_success_is_final(app):
     assert app.AsyncResult('x').state == states.SUCCESS
     store(app, 'y', ValueError('early'), states.FAILURE)
     store(app, 'y', 2)
-    assert app.AsyncResult('y').get(timeout=5) == 2
+    assert app.AsyncResult('y').get(timeout=30) == 2
 
 
 def test_results_expire_and_failures_by_their_own_setting(redis_url):
@@ -220,7 +220,7 @@ def test_other_forms_of_storage_are_final_too(redis_url, settings):
     app.conf.update(settings, accept_content=['json', 'pickle'])
     store(app, 'x', {'v': 1})
     store(app, 'x', ValueError('late'), states.FAILURE)
-    assert app.AsyncResult('x').get(timeout=5) == {'v': 1}
+    assert app.AsyncResult('x').get(timeout=30) == {'v': 1}
 
 
 def test_celery_reads_our_results_and_we_read_celerys(app, redis_url):
@@ -232,10 +232,10 @@ def test_celery_reads_our_results_and_we_read_celerys(app, redis_url):
     store(app, 'our error', ChordError('y'), states.FAILURE)
     store(app, 'key error', KeyError('z'), states.FAILURE)
 
-    assert app.AsyncResult('theirs').get(timeout=5) == {'a': 1}
+    assert app.AsyncResult('theirs').get(timeout=30) == {'a': 1}
     assert theirs.AsyncResult('ours').result == {'b': 2}
     with pytest.raises(ChordError, match='x'):
-        app.AsyncResult('their error').get(timeout=5)
+        app.AsyncResult('their error').get(timeout=30)
     assert isinstance(theirs.AsyncResult('our error').result, celery.exceptions.ChordError)
     assert isinstance(theirs.AsyncResult('key error').result, KeyError)
     group = app.GroupResult('g', [app.AsyncResult('ours')], parent=app.AsyncResult('theirs'))

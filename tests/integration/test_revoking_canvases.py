@@ -33,7 +33,7 @@ def test_the_rest_of_a_chain_does_not_run(project: ModuleType, start_project_wor
 
     with pytest.raises(TaskRevokedError):
         result.get(timeout=20, follow_parents=False)
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2
     assert notes.read_text() == ''
     assert [node.state for node in (result.parent, result.parent.parent)] == [states.REVOKED] * 2
 
@@ -47,7 +47,7 @@ def test_what_runs_of_a_chain_is_terminated(project: ModuleType, start_project_w
 
     with pytest.raises(TaskRevokedError):
         result.get(timeout=20, follow_parents=False)
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2
     assert notes.read_text() == ''
 
 
@@ -63,7 +63,7 @@ def test_a_chord_ends_at_once_and_its_header_and_body_do_not_run(
 
     with pytest.raises(TaskRevokedError):
         result.get(timeout=20, follow_parents=False)
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2
     assert notes.read_text() == ''
     assert {member.state for member in result.parent.results} == {states.REVOKED}
     assert not project.app.backend.join.due(10 ** 10, 10)
@@ -85,7 +85,7 @@ def test_nested_chords_and_groups_of_chains_end(project: ModuleType, start_proje
     for member in chains.results:
         with pytest.raises(TaskRevokedError):
             member.get(timeout=20, follow_parents=False)
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2
     assert notes.read_text() == ''
     assert not project.app.backend.join.due(10 ** 10, 10)
 
@@ -102,8 +102,8 @@ def test_what_a_task_of_the_canvas_has_sent_does_not_run_either(
     result.revoke(terminate=True)
 
     with pytest.raises(TaskRevokedError):
-        spawned.get(timeout=20)
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+        spawned.get(timeout=60)
+    assert project.add.delay(1, 1).get(timeout=60) == 2
     assert notes.read_text() == ''
 
 

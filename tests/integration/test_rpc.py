@@ -40,8 +40,8 @@ def test_the_sender_alone_reads_the_result(app: Any, broker_url: str) -> None:
 
     with pytest.raises(TimeoutError):
         worker.AsyncResult(request.id).get(timeout=0.2)
-    assert app.AsyncResult(request.id).get(timeout=5) == 42
-    assert app.AsyncResult(request.id).get(timeout=5) == 42
+    assert app.AsyncResult(request.id).get(timeout=30) == 42
+    assert app.AsyncResult(request.id).get(timeout=30) == 42
 
 
 def test_a_result_nobody_asked_for_is_sent_to_nobody(app: Any) -> None:
@@ -56,7 +56,7 @@ def test_a_thread_reads_what_comes_for_another_one(app: Any) -> None:
     def other() -> None:
         theirs.append(send(app))
         is_sent.set()
-        got['other'] = app.AsyncResult(theirs[0].id).get(timeout=10)
+        got['other'] = app.AsyncResult(theirs[0].id).get(timeout=60)
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -64,7 +64,7 @@ def test_a_thread_reads_what_comes_for_another_one(app: Any) -> None:
     # The other thread is reading by now, or will be: whichever it is, each gets its own.
     answer(app, mine, 'mine')
     answer(app, theirs[0], 'theirs')
-    got['mine'] = app.AsyncResult(mine.id).get(timeout=10)
+    got['mine'] = app.AsyncResult(mine.id).get(timeout=60)
     thread.join(15)
 
     assert got == {'mine': 'mine', 'other': 'theirs'}
@@ -73,7 +73,7 @@ def test_a_thread_reads_what_comes_for_another_one(app: Any) -> None:
 def test_a_connection_closed_while_waiting_is_opened_again(app: Any, rabbitmqctl: Callable[..., str]) -> None:
     first, second = send(app), send(app)
     answer(app, first, 1)
-    assert app.AsyncResult(first.id).get(timeout=5) == 1
+    assert app.AsyncResult(first.id).get(timeout=30) == 1
     waits = threading.Event()
     seen = []
 
@@ -98,13 +98,13 @@ def test_a_connection_closed_while_waiting_is_opened_again(app: Any, rabbitmqctl
 def test_a_task_sent_after_the_connection_was_closed_is_answered(app: Any, rabbitmqctl: Callable[..., str]) -> None:
     first = send(app)
     answer(app, first, 1)
-    assert app.AsyncResult(first.id).get(timeout=5) == 1
+    assert app.AsyncResult(first.id).get(timeout=30) == 1
 
     rabbitmqctl('close_all_connections', 'test')
     second = send(app)
     answer(app, second, 2)
 
-    assert app.AsyncResult(second.id).get(timeout=10) == 2
+    assert app.AsyncResult(second.id).get(timeout=60) == 2
 
 
 def test_a_result_whose_content_is_refused_is_an_error_and_not_a_wait(app: Any, broker_url: str) -> None:
@@ -115,7 +115,7 @@ def test_a_result_whose_content_is_refused_is_an_error_and_not_a_wait(app: Any, 
     answer(worker, request, {1, 2})
 
     with pytest.raises(ContentDisallowed):
-        app.AsyncResult(request.id).get(timeout=5)
+        app.AsyncResult(request.id).get(timeout=30)
 
 
 def test_celery_and_we_answer_each_other(app: Any, broker_url: str) -> None:
@@ -130,7 +130,7 @@ def test_celery_and_we_answer_each_other(app: Any, broker_url: str) -> None:
     app.backend.mark_as_failure(task_id, ValueError('wrong'), 'Traceback: …', request=Context(
         id=task_id, reply_to=theirs.thread_oid, correlation_id=task_id))
 
-    assert app.AsyncResult(ours_asked.id).get(timeout=5) == {'a': 1}
+    assert app.AsyncResult(ours_asked.id).get(timeout=30) == {'a': 1}
     with pytest.raises(ValueError, match='wrong'):
-        theirs.AsyncResult(task_id).get(timeout=5)
+        theirs.AsyncResult(task_id).get(timeout=30)
     theirs.close()

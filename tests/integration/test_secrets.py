@@ -40,7 +40,7 @@ def test_a_worker_tells_no_secret(
     app = close_later(Celery(broker=servers['BROKER'], backend=servers['BACKEND'], set_as_current=False,
                              task_default_queue='proj'))
     with pytest.raises(ValueError, match='host=x'):
-        app.send_task('secretive.tell').get(timeout=20)
+        app.send_task('secretive.tell').get(timeout=60)
     worker.await_line('ValueError: no')
     worker.await_line(r"options: \{'password': '\*+'\}")
     worker.await_line(r'connecting to amqp://somebody:\*+@broker')

@@ -140,19 +140,19 @@ def test_what_to_type_instead_does_what_the_page_means(
     exec(text, vars(example))
     add, mul, header = example.add, example.mul, [example.add.s(1, 1), example.add.s(2, 2)]
 
-    assert signature('example.add', args=(2, 3), app=example.app).apply_async().get(timeout=20) == 5
-    assert add.s(2, 3).delay().get(timeout=20) == ~add.s(2, 3) == 5
-    assert chord(header)(example.sum_results.s()).get(timeout=20) == 6
-    assert chord(header, example.sum_results.s()).apply_async().get(timeout=20) == 6
-    assert chord(header)(example.sum_results.s() | mul.s(5)).get(timeout=20) == 30
-    batches = chunks(example.process_batch, list(range(100)), chunk_size=10).apply_async().get(timeout=20)
+    assert signature('example.add', args=(2, 3), app=example.app).apply_async().get(timeout=60) == 5
+    assert add.s(2, 3).delay().get(timeout=60) == ~add.s(2, 3) == 5
+    assert chord(header)(example.sum_results.s()).get(timeout=60) == 6
+    assert chord(header, example.sum_results.s()).apply_async().get(timeout=60) == 6
+    assert chord(header)(example.sum_results.s() | mul.s(5)).get(timeout=60) == 30
+    batches = chunks(example.process_batch, list(range(100)), chunk_size=10).apply_async().get(timeout=60)
     assert batches == [[2 * n for n in range(start, start + 10)] for start in range(0, 100, 10)]
-    assert chunks([(1, 2), (3, 4)], 1, add.s()).apply_async().get(timeout=20) == [[3], [7]]
-    assert xstarmap(add.s(), [(1, 2), (3, 4), (5, 6)]).apply_async().get(timeout=20) == [3, 7, 11]
+    assert chunks([(1, 2), (3, 4)], 1, add.s()).apply_async().get(timeout=60) == [[3], [7]]
+    assert xstarmap(add.s(), [(1, 2), (3, 4), (5, 6)]).apply_async().get(timeout=60) == [3, 7, 11]
     actions = [(1, 'login', {'timestamp': '2023-01-01'}), (2, 'logout', {'timestamp': '2023-01-02'})]
     users = group(example.process_user.s(*args, **options) for *args, options in actions)
-    assert users.apply_async().get(timeout=20) == ['User 1: login', 'User 2: logout']
-    assert starmap(add, [(1, 2)]).apply_async().get(timeout=20) == [3]
+    assert users.apply_async().get(timeout=60) == ['User 1: login', 'User 2: logout']
+    assert starmap(add, [(1, 2)]).apply_async().get(timeout=60) == [3]
     failing = example.may_fail.s(-1).on_error(example.handle_failure.s())
     failed = failing.apply_async()
     assert isinstance(failed.get(timeout=20, propagate=False), ValueError)

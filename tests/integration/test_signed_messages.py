@@ -126,7 +126,7 @@ def test_a_canvas_runs_and_what_was_changed_on_the_way_is_refused(
 
     broker.send(message, **{'x-added-by-a-broker': 1})
     broker.send(of_another)
-    assert asked.get(timeout=10) == 3 and another.get(timeout=10) == 10
+    assert asked.get(timeout=60) == 3 and another.get(timeout=10) == 10
 
 
 def send_from(env: dict[str, str], **more: str) -> str:

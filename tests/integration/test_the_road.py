@@ -25,22 +25,22 @@ def results_of(app: Any, results: list[Any], timeout: float) -> list[Any]:
 def test_plain_canvases_have_their_values(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
     start_project_worker()
     add, collect, total = project.add, project.collect, project.total
-    assert add.delay(2, 2).get(timeout=20) == 4
-    assert chain(add.s(1, 2), add.s(3)).delay().get(timeout=20) == 6
-    assert (add.s(1, 2) | add.s(3) | add.s(4)).apply_async().get(timeout=20) == 10
-    assert group(add.s(i, i) for i in range(10))().get(timeout=20) == [2 * i for i in range(10)]
-    assert chord((add.s(i, i) for i in range(10)), total.s())().get(timeout=20) == 90
-    assert chord([chain(add.s(i, i), add.s(1)) for i in range(4)], collect.s()).delay().get(timeout=20) == [1, 3, 5, 7]
-    assert (group(add.s(1, 1), add.s(2, 2)) | collect.s()).delay().get(timeout=20) == [2, 4]
-    assert chain(add.s(1, 1), group(add.s(1), add.s(2)), total.s()).delay().get(timeout=20) == 7
-    assert group([chain(add.s(1, 1), group(add.s(1), add.s(2)))]).delay().get(timeout=20) == [3, 4]
-    assert chord([chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(1, 0)], collect.s()).delay().get(timeout=20) == [
+    assert add.delay(2, 2).get(timeout=60) == 4
+    assert chain(add.s(1, 2), add.s(3)).delay().get(timeout=60) == 6
+    assert (add.s(1, 2) | add.s(3) | add.s(4)).apply_async().get(timeout=60) == 10
+    assert group(add.s(i, i) for i in range(10))().get(timeout=60) == [2 * i for i in range(10)]
+    assert chord((add.s(i, i) for i in range(10)), total.s())().get(timeout=60) == 90
+    assert chord([chain(add.s(i, i), add.s(1)) for i in range(4)], collect.s()).delay().get(timeout=60) == [1, 3, 5, 7]
+    assert (group(add.s(1, 1), add.s(2, 2)) | collect.s()).delay().get(timeout=60) == [2, 4]
+    assert chain(add.s(1, 1), group(add.s(1), add.s(2)), total.s()).delay().get(timeout=60) == 7
+    assert group([chain(add.s(1, 1), group(add.s(1), add.s(2)))]).delay().get(timeout=60) == [3, 4]
+    assert chord([chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(1, 0)], collect.s()).delay().get(timeout=60) == [
         6,
         1,
     ]
-    assert add.chunks([(i, i) for i in range(6)], 2).apply_async().get(timeout=20) == [[0, 2], [4, 6], [8, 10]]
-    assert project.identity.map([1, 2, 3]).delay().get(timeout=20) == [1, 2, 3]
-    assert add.starmap([(1, 2), (3, 4)]).delay().get(timeout=20) == [3, 7]
+    assert add.chunks([(i, i) for i in range(6)], 2).apply_async().get(timeout=60) == [[0, 2], [4, 6], [8, 10]]
+    assert project.identity.map([1, 2, 3]).delay().get(timeout=60) == [1, 2, 3]
+    assert add.starmap([(1, 2), (3, 4)]).delay().get(timeout=60) == [3, 7]
 
 
 def test_ten_thousand_tasks_run_once_each_through_a_warm_shutdown_and_a_restart(
@@ -100,12 +100,12 @@ def test_a_canvas_runs_on_every_pool(pool: str, project: ModuleType, start_proje
     assert (
         chord([chain(project.add.s(i, i), project.add.s(1)) for i in range(5)], project.total.s())
         .delay()
-        .get(timeout=20)
+        .get(timeout=60)
         == 25
     )
     with pytest.raises(ValueError, match='wrong'):
-        project.fail.delay().get(timeout=20)
-    assert project.succeed_after.delay(2).get(timeout=20) == 2
+        project.fail.delay().get(timeout=60)
+    assert project.succeed_after.delay(2).get(timeout=60) == 2
 
 
 def test_the_first_tasks_of_a_header_run_while_a_generator_makes_the_others(
@@ -125,8 +125,8 @@ def test_the_first_tasks_of_a_header_run_while_a_generator_makes_the_others(
             yield chain(project.record.s(str(record), number), group(project.identity.s(), project.identity.s()))
 
     canvas = chord(header(), project.collect.s())
-    assert canvas().get(timeout=20) == [[0, 0], [1, 1], [2, 2], [3, 3]]
-    assert canvas().get(timeout=20) == [[0, 0], [1, 1], [2, 2], [3, 3]], 'the second time there is no generator left'
+    assert canvas().get(timeout=60) == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    assert canvas().get(timeout=60) == [[0, 0], [1, 1], [2, 2], [3, 3]], 'the second time there is no generator left'
 
 
 @pytest.mark.parametrize('body', ['a task', 'a group'])
@@ -137,4 +137,4 @@ def test_who_awaits_a_chord_gets_the_error_that_tells_why_it_failed(
     after = project.constant.si() if body == 'a task' else group(project.constant.si(), project.constant.si())
     result = chain(group(project.add.s(1, 1), project.fail.si('why')), after).apply_async()
     with pytest.raises(ValueError, match='why'):
-        result.get(timeout=20)
+        result.get(timeout=60)

@@ -196,7 +196,7 @@ def test_an_errback_that_the_worker_does_not_know_is_sent_as_a_task(
     errback = signature('elsewhere.errback', app=tasks.app).set(task_id='the-errback')
     tasks.fail.s().on_error(errback).delay()
     with pytest.raises(NotRegistered, match=r'elsewhere\.errback'):
-        tasks.app.AsyncResult('the-errback').get(timeout=10)
+        tasks.app.AsyncResult('the-errback').get(timeout=60)
     worker.await_line('unregistered task of type .elsewhere.errback., id the-errback')
 
 

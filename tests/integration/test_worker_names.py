@@ -16,7 +16,7 @@ def test_a_worker_works_while_another_holds_its_name_and_is_controlled_once_that
     second.await_line('Another worker named twin@.* is connected')
     first.signal(signal.SIGKILL)
     first.wait()
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2
     pids = {first.pid}
     while pids <= {first.pid}:
         answers = project.app.control.inspect(timeout=2).stats() or {}
@@ -31,4 +31,4 @@ def test_a_worker_restarts_at_once_under_the_name_of_one_that_was_killed(
         worker = start_project_worker('-n', 'phoenix@%h', '-c', '1')
         worker.kill()
     start_project_worker('-n', 'phoenix@%h')
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2

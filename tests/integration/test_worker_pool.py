@@ -32,10 +32,10 @@ def test_the_pool_grows_with_its_tasks_and_shrinks_when_they_are_done(
     assert len(processes(project)) == 1
     slow = [project.sleep.delay(1.5) for _ in range(6)]
     await_processes(project, 4)
-    assert [result.get(timeout=20) for result in slow] == [1.5] * 6
+    assert [result.get(timeout=60) for result in slow] == [1.5] * 6
     await_processes(project, 1)
-    assert project.add.delay(1, 1).get(timeout=20) == 2
-    (reply,) = project.app.control.autoscale(3, 2, reply=True, timeout=2)
+    assert project.add.delay(1, 1).get(timeout=60) == 2
+    (reply,) = project.app.control.autoscale(3, 2, reply=True, timeout=20, limit=1)
     assert list(reply.values()) == [{'ok': 'autoscale now max=3 min=2'}]
     await_processes(project, 2)
     assert worker.stop() == 0
@@ -43,14 +43,14 @@ def test_the_pool_grows_with_its_tasks_and_shrinks_when_they_are_done(
 
 def test_processes_may_be_spawned(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
     worker = start_project_worker(START_METHOD='spawn')
-    assert [project.add.delay(n, 1).get(timeout=20) for n in range(10)] == list(range(1, 11))
+    assert [project.add.delay(n, 1).get(timeout=60) for n in range(10)] == list(range(1, 11))
     worker.await_line(r'SpawnPoolWorker-\d\] Task proj.add.*succeeded')
     crashed = project.crash.delay()
     with pytest.raises(WorkerLostError, match='exitcode 70'):
-        crashed.get(timeout=20)
+        crashed.get(timeout=60)
     with pytest.raises(SoftTimeLimitExceeded):
-        project.sleep.apply_async((20,), soft_time_limit=0.5).get(timeout=20)
-    assert chord([project.add.s(1, 1)] * 4, project.total.s()).apply_async().get(timeout=20) == 8
+        project.sleep.apply_async((20,), soft_time_limit=0.5).get(timeout=60)
+    assert chord([project.add.s(1, 1)] * 4, project.total.s()).apply_async().get(timeout=60) == 8
     assert worker.stop() == 0
 
 
@@ -61,15 +61,15 @@ def test_the_pool_is_resized_and_replaced_by_remote_control(
     before = await_processes(project, 2)
     control = project.app.control
     running = project.sleep.delay(2)
-    assert [*control.pool_grow(2, reply=True, timeout=2)[0].values()] == [{'ok': 'pool will grow'}]
+    assert [*control.pool_grow(2, reply=True, timeout=20, limit=1)[0].values()] == [{'ok': 'pool will grow'}]
     await_processes(project, 4)
-    assert [*control.pool_shrink(3, reply=True, timeout=2)[0].values()] == [{'ok': 'pool will shrink'}]
+    assert [*control.pool_shrink(3, reply=True, timeout=20, limit=1)[0].values()] == [{'ok': 'pool will shrink'}]
     await_processes(project, 1)
-    assert [*control.pool_restart(reply=True, timeout=2)[0].values()] == [{'ok': 'reload started'}]
-    assert running.get(timeout=20) == 2, 'what runs is not disturbed'
+    assert [*control.pool_restart(reply=True, timeout=20, limit=1)[0].values()] == [{'ok': 'reload started'}]
+    assert running.get(timeout=60) == 2, 'what runs is not disturbed'
     while not (pids := processes(project)) or pids & before:
         pass
-    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert project.add.delay(1, 1).get(timeout=60) == 2
 
 
 MORE = """

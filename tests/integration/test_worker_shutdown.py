@@ -50,7 +50,7 @@ def test_a_warm_stop_of_the_whole_process_group_loses_nothing(
     assert 2 <= len(ended) < 10
     assert waiting_messages(project) == 10 - len(ended)
     start_project_worker('-c', '10')
-    assert [result.get(timeout=20) for result in results] == [2] * 10
+    assert [result.get(timeout=60) for result in results] == [2] * 10
 
 
 def test_a_warm_stop_gives_back_what_waits_for_its_eta(
@@ -74,7 +74,7 @@ def test_a_cold_stop_ends_running_tasks_and_late_ones_run_again(
     assert worker.wait(5) == 1
     assert [result.state for result in results] == ['PENDING'] * 2
     start_project_worker(ACKS_LATE='1')
-    assert [result.get(timeout=20) for result in results] == [3, 3]
+    assert [result.get(timeout=60) for result in results] == [3, 3]
 
 
 @pytest.mark.parametrize('soft', [False, True])
@@ -158,7 +158,7 @@ def test_children_do_not_outlive_a_killed_worker(
     worker.signal(signal.SIGKILL)
     worker.wait()
     start_project_worker(ACKS_LATE='1')
-    assert result.get(timeout=20) == 2
+    assert result.get(timeout=60) == 2
     assert not any(is_running(pid) for pid in children)
 
 
