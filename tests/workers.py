@@ -80,7 +80,7 @@ class WorkerProcess:
         self.process.terminate()
         return self.wait(timeout)
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         """The exit status, when it has ended and its last line is there."""
         status = self.process.wait(timeout)
         self._reader.join(5)  # unless a child of it lives on

@@ -71,7 +71,7 @@ def test_a_cold_stop_ends_running_tasks_and_late_ones_run_again(
     results = [project.sleep.delay(3) for _ in range(2)]
     worker.await_line('received', count=2)
     worker.signal(signal.SIGQUIT)
-    assert worker.wait(5) == 1
+    assert worker.wait(20) == 1
     assert [result.state for result in results] == ['PENDING'] * 2
     start_project_worker(ACKS_LATE='1')
     assert [result.get(timeout=60) for result in results] == [3, 3]
@@ -90,7 +90,7 @@ def test_a_cold_stop_fails_what_it_ends_and_nobody_will_run_again(
     if soft:
         worker.await_line('Initiating Soft Shutdown, terminating in 60')
         worker.signal(signal.SIGQUIT)
-    assert worker.wait(5) == 1
+    assert worker.wait(20) == 1
     error = result.get(timeout=1, propagate=False)
     assert isinstance(error, ChordError) and 'cold shutdown' in str(error)
     assert (waiting.state, waiting_messages(project)) == ('PENDING', 1)
