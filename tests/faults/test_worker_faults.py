@@ -22,7 +22,7 @@ def test_a_child_that_is_stuck_in_c_code_or_bloated_is_replaced(
 def test_a_worker_that_finds_many_messages_takes_few_and_gives_them_back(broker_url: str) -> None:
     start = start_on(broker_url, 'canvaslite', 2000, '--prefetch-multiplier=0')
     assert (start.lost, start.code) == (0, 0)
-    assert start.first < 10 and start.stop < 5
+    assert start.first < 20 and start.stop < 20
 
 
 def test_tasks_leave_nothing_in_the_memory_of_their_worker(broker_url: str) -> None:
