@@ -231,12 +231,23 @@ class Control:
         It does not reach what workers hold, nor what senders have given to Celery's delay queues (``celery_delayed_0``
         to ``27``, with quorum queues), where it is not said for which queue that is.
         """
-        with self.app.connection_or_acquire(connection) as conn:
+        with self._connected(connection) as conn:
             consumer = self.app.amqp.TaskConsumer(conn)
             kept = [queue.name for queue in consumer.queues] if conn.transport.driver_type == 'amqp' else []
             return (purge_own_levels(conn, kept) if kept else 0) + int(consumer.purge())
 
     discard_all = purge
+
+    @contextmanager
+    def _connected(self, connection: Any) -> Iterator[Any]:
+        """`connection`, or one of the pool; not one that was lost while nobody used it: a command is sent once."""
+        with self.app.connection_or_acquire(connection) as conn:
+            if connection is None and conn.transport.driver_type == 'amqp':
+                try:
+                    conn.default_channel.basic_qos(0, 0, False)
+                except conn.connection_errors:
+                    conn.collect()
+            yield conn
 
     def revoke(self, task_id: Any, destination: Any = None, terminate: bool = False, signal: Any = 'SIGTERM',
                **kwargs: Any) -> Any:
@@ -316,6 +327,6 @@ class Control:
                   matcher: str | None = None, **extra_kwargs: Any) -> Any:
         """Send a command; with `reply` wait `timeout` seconds for answers. `pattern`, `matcher` choose among nodes."""
         chosen = {'pattern': pattern, 'matcher': matcher} if pattern and matcher else {}
-        with self.app.connection_or_acquire(connection) as conn:
+        with self._connected(connection) as conn:
             return self.mailbox(conn)._broadcast(command, {**(arguments or {}), **extra_kwargs}, destination, reply,
                                                  timeout, limit, callback, channel=channel, **chosen)

@@ -6,16 +6,20 @@ these. Added are messages as bytes (see `channel.Channel`), large reads, and gat
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
+from amqp import spec
 from amqp.exceptions import AMQPError, RecoverableConnectionError
 from kombu.transport import pyamqp
 
 from canvaslite.transport.channel import Channel
+from canvaslite.transport.confirms import BrokerBlocked
 from canvaslite.transport.connection import check_amqp_tls
 from canvaslite.transport.frames import content_frames, encode_frame, message_bytes
 from canvaslite.transport.inbound import InboundFrames
@@ -27,6 +31,9 @@ logger = logging.getLogger('celery.transport')
 _READS_PER_TURN = 8
 #: Seconds that a closing connection waits for the broker.
 _CLOSE_TIMEOUT = 10.0
+#: Seconds of silence after which a broker from which an answer is awaited is asked for a sign of life, seconds for
+#: that, seconds once it has taken a new connection, and, where it takes none, in all (or the ``write_timeout``).
+_ASK_AFTER, _SIGN_WITHIN, _SIGN_AT_LAST, _SILENT_AT_MOST = 1.0, 2.0, 0.5, 10.0
 
 
 class Connection(pyamqp.Connection):  # type: ignore[misc]
@@ -36,6 +43,8 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
 
     _transport: Any
     _on_inbound_frame: Any
+    #: The `kombu.Connection` that this one was made for.
+    client: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._queued: list[bytes] = []
@@ -43,7 +52,9 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         self._loop: Any = None
         self._turn: Callable[[], Any] | None = None
         self._turn_due = False
-        self._dispatching = False
+        self._dispatching = self._awaits_answer = False
+        #: Opened, and closed, to see whether the broker is there.
+        self._witness: Any = None
         #: Why the broker takes no messages on this connection; empty while it does.
         self.blocked = ''
         super().__init__(*args, **{**kwargs, 'frame_handler': InboundFrames,
@@ -114,6 +125,12 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
     def drain_events(self, timeout: float | None = None) -> None:
         """Dispatch one event, waited for up to `timeout` seconds (``None``: as long as it takes). Raises
         `TimeoutError`."""
+        if timeout is None and self._awaits_answer:
+            self.await_event()
+        else:
+            self._dispatch_one(timeout)
+
+    def _dispatch_one(self, timeout: float | None) -> None:
         inbound = self._on_inbound_frame
         outer, self._dispatching = self._dispatching, True
         try:
@@ -175,6 +192,68 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
         finally:
             self._dispatching = outer
             self._announce_rest()
+
+    # --- waiting for an answer -----------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def awaiting_answer(self) -> Iterator[None]:
+        """Within the block the broker owes an answer, so that its silence means something (see `await_event`)."""
+        outer, self._awaits_answer = self._awaits_answer, True
+        try:
+            yield
+        finally:
+            self._awaits_answer = outer
+
+    def await_event(self, give_up: float | None = None) -> None:
+        """Dispatch one event, waited for until `give_up`, a time of `monotonic`. Raises `TimeoutError`.
+
+        A broker that is silent may be slow, or the connection half open: heartbeats, which would tell, are sent only by
+        who has a loop. So it is asked, over a channel of its own, which it opens whatever the others wait for. If it
+        takes a new connection instead, or stays silent for long, `RecoverableConnectionError` is raised. A broker that
+        blocks this connection hears nothing, and has said so: it is waited for (for the ``write_timeout``, then
+        `BrokerBlocked` is raised).
+        """
+        since, pause, asked, takes_others = monotonic(), _ASK_AFTER, False, False
+        while True:
+            try:
+                self._dispatch_one(pause if give_up is None else max(min(pause, give_up - monotonic()), 0))
+                return
+            except TimeoutError:
+                now = monotonic()
+                if give_up is not None and now >= give_up:
+                    raise
+            patience = self.write_timeout
+            if self.blocked:
+                if give_up is None and patience is not None and now - since > patience:
+                    raise BrokerBlocked(f'The broker blocks this connection ({self.blocked})')
+            elif not asked:
+                asked, pause = True, _SIGN_WITHIN
+                self._ask()
+            elif not takes_others and now - since <= (patience or _SILENT_AT_MOST):
+                takes_others = self._takes_others()
+                pause = _SIGN_AT_LAST if takes_others else _SIGN_WITHIN
+            else:
+                self.break_off()
+                raise RecoverableConnectionError(f'The broker has said nothing for {now - since:.0f} seconds, though '
+                                                 'asked: the connection is half open')
+
+    def _ask(self) -> None:
+        """Have the broker say anything."""
+        if self._witness is None or self._witness.connection is None:
+            self._witness = self.Channel(self)
+            self._witness.send_method(spec.Channel.Open, 's', ('',))
+        else:
+            self._witness.send_method(spec.Channel.Close, 'BsBB', (0, '', 0, 0))
+
+    def _takes_others(self) -> bool:
+        """Whether a new connection to the broker can be had: it is neither away nor too busy."""
+        try:
+            another = self.client.transport.establish_connection()
+        except Exception:
+            return False
+        with contextlib.suppress(Exception):
+            another.close()
+        return True
 
     # --- event loop ------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError
@@ -76,12 +77,16 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         `timeout` limits the silence between two answers, in seconds. Raises as `publish_raw` does;
         `BurstNacked.positions` counts from the first message after the last call.
         """
-        confirms = self.confirms
+        confirms, known, give_up = self.confirms, None, None
         if confirms is None:
             return
         try:
             while confirms.outstanding:
-                self._open_connection().drain_events(timeout=timeout)
+                connection = self._open_connection()
+                # Other events are no answer, but that it may answer again is as good as one.
+                if timeout is not None and known != (known := (confirms.outstanding, connection.blocked)):
+                    give_up = monotonic() + timeout
+                connection.await_event(give_up)
         except TimeoutError:
             waited_for = f'The broker did not confirm {confirms.describe()} within {timeout} seconds'
             if self.connection is not None and self.connection.blocked:
@@ -91,6 +96,11 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
             if confirms.outstanding:
                 confirms.give_up()
         confirms.raise_for_refused()
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        """Wait for the broker's answer to a method. Raises `RecoverableConnectionError` when the connection is dead."""
+        with self._open_connection().awaiting_answer():
+            return super().wait(*args, **kwargs)
 
     def confirm_select(self, nowait: bool = False) -> Any:
         """Put the channel into confirm mode."""

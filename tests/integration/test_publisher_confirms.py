@@ -121,6 +121,37 @@ def test_a_message_after_a_long_silence_of_a_half_open_connection_arrives(
     assert taken() == {first.id: 1, second.id: 1}
 
 
+def test_messages_to_old_and_new_queues_on_a_half_open_connection_arrive_in_seconds(
+        proxy: Proxy, make_app: MakeApp, taken: Callable[..., Counter[str]]) -> None:
+    app = make_app(proxy.url)
+    sent = {'celery': {app.tasks['add'].delay(1, 1).id}, 'another': set()}
+    for queue in ('another', 'celery'):
+        app.publisher.settle_streams()
+        proxy.strand()
+        began = time.monotonic()
+        sent[queue].add(app.tasks['add'].apply_async((2, 2), queue=queue).id)
+        app.publisher.settle_streams()
+        assert time.monotonic() - began < 8
+    assert {queue: taken(queue) for queue in sent} == {queue: dict.fromkeys(ids, 1) for queue, ids in sent.items()}
+
+
+def test_a_message_that_the_broker_is_slow_to_confirm_is_not_sent_again(
+        broker_url: str, make_app: MakeApp, taken: Callable[..., Counter[str]], rabbitmqctl: Callable[..., str],
+        logged: list[logging.LogRecord]) -> None:
+    app = make_app(broker_url, broker_confirm_window=1)
+    sent = {app.tasks['add'].delay(1, 1).id}
+    vhost = broker_url.rsplit('/', 1)[1]
+    keeper = (f'{{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{vhost}">>, queue, <<"celery">>}}), '
+              'sys:%s(amqqueue:get_pid(Q)).')
+    rabbitmqctl('eval', keeper % 'suspend')  # the queue, not the broker, which still answers
+    awake = threading.Timer(5, rabbitmqctl, ('eval', keeper % 'resume'))
+    awake.start()
+    sent.add(app.tasks['add'].delay(2, 2).id)
+    awake.join()
+    assert taken() == dict.fromkeys(sent, 1)
+    assert not logged
+
+
 def test_the_end_of_a_stream_on_a_half_open_connection_is_sent_again_while_the_sender_does_nothing(
         proxy: Proxy, make_app: MakeApp, taken: Callable[..., Counter[str]]) -> None:
     app = make_app(proxy.url, broker_confirm_timeout=0.3)

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,6 +208,41 @@ def test_a_broker_that_vanishes_is_told_to_who_waits(proxy: Proxy) -> None:
             connection.drain_events(timeout=10)
 
         assert not connection.connected
+
+
+@pytest.mark.parametrize('confirm', [False, True], ids=['unconfirmed', 'confirmed'])
+def test_an_answer_that_cannot_come_any_more_is_not_waited_for_without_end(proxy: Proxy, confirm: bool) -> None:
+    with BrokerConnection(proxy.url, transport_options={'confirm_publish': confirm}) as connection:
+        channel = connection.default_channel
+        channel.publish_raw('', 'any', PROPERTIES, b'body')
+        proxy.strand()
+
+        began = time.monotonic()
+        with pytest.raises(amqp.RecoverableConnectionError, match='half open'):
+            if confirm:
+                channel.publish_raw('', 'any', PROPERTIES, b'body', confirm_timeout=30)
+            else:
+                channel.queue_declare('any', exclusive=True)
+
+        assert time.monotonic() - began < 8
+        connection.default_channel.queue_declare('again', exclusive=True)
+
+
+def test_an_answer_is_waited_for_while_the_broker_is_only_slow(proxy: Proxy) -> None:
+    with BrokerConnection(proxy.url, transport_options={'confirm_publish': True}) as connection:
+        channel = connection.default_channel
+        channel.publish_raw('', 'any', PROPERTIES, b'body')
+        proxy.hold()  # new connections are not served either
+        timer = threading.Timer(4.5, proxy.let_go)
+        timer.start()
+        channel.publish_raw('', 'any', PROPERTIES, b'body', confirm_timeout=30)
+        timer.join()
+        for _ in range(2):  # as often as it likes
+            proxy.hold()
+            timer = threading.Timer(1.5, proxy.let_go)
+            timer.start()
+            channel.queue_declare('again', exclusive=True)
+            timer.join()
 
 
 def test_heartbeats_keep_a_silent_connection_and_end_a_dead_one(proxy: Proxy) -> None:

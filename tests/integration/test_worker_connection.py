@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from canvaslite import chain, group
+from canvaslite import Celery, chain, group
 from canvaslite.exceptions import OperationalError
 from tests.fixtures import free_port
 
@@ -67,6 +67,20 @@ def test_a_worker_whose_broker_falls_silent_notices_by_the_heartbeats_that_do_no
     worker.await_line('Connection to broker lost.*heartbeat', timeout=8)
     worker.await_line('Consuming again')
     assert project.add.delay(2, 2).get(timeout=60) == 4
+
+
+@pytest.mark.parametrize('ending', ['cut', 'strand'])
+def test_a_command_over_a_connection_that_was_lost_while_nobody_used_it_reaches_the_worker(
+    ending: str, start_project_worker: Callable[..., Any], proxy: Proxy, close_later: Callable[[Celery], Celery]
+) -> None:
+    worker = start_project_worker()
+    caller = close_later(Celery('caller', broker=proxy.url, set_as_current=False))
+    assert caller.control.inspect(timeout=10, limit=1).ping()
+    getattr(proxy, ending)()
+    assert caller.control.inspect(timeout=10, limit=1).ping()
+    getattr(proxy, ending)()
+    caller.control.shutdown()
+    assert worker.wait() == 0
 
 
 def test_children_that_are_busy_keep_no_heartbeat_from_the_broker(
