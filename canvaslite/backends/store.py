@@ -31,6 +31,7 @@ from canvaslite.exceptions import (
     TimeoutError,
 )
 from canvaslite.result.nodes import CanvasRecord, Run, read_run
+from canvaslite.utils.outage import Outage
 from canvaslite.utils.redact import one_line, redact
 
 __all__ = ('Backend', 'BaseBackend', 'unpickle_backend')
@@ -95,6 +96,7 @@ class Backend(ResultCodec, FailurePropagation):
         if conf.result_chord_join not in ('native', 'compat'):
             raise ImproperlyConfigured(f"result_chord_join is {conf.result_chord_join!r}; use 'native', or 'compat' "
                                        'where Celery workers run parts of our chords on a store in which they poll')
+        self.outage = Outage(logger)
         self.always_retry = conf.get('result_backend_always_retry', False)
         self.max_sleep_between_retries_ms = conf.get('result_backend_max_sleep_between_retries_ms', 10000)
         self.base_sleep_between_retries_ms = conf.get('result_backend_base_sleep_between_retries_ms', 10)
@@ -342,8 +344,8 @@ class Backend(ResultCodec, FailurePropagation):
 
     def warn_of_no_record(self, record: CanvasRecord, exc: Exception) -> None:
         """Say in the log that a canvas is sent without a record."""
-        logger.warning('No record is kept of the canvas %s, which cannot be found by its ids (with '
-                       'result_canvas_index = False none is ever kept): %s', record.run, redact(one_line(exc)))
+        self.outage.note(logging.WARNING, 'No record is kept of the canvas %s, which cannot be found by its ids (with '
+                         'result_canvas_index = False none is ever kept): %s', record.run, redact(one_line(exc)))
 
     def find_canvas(self, task_id: str) -> Run | None:
         """The run that a task, group or canvas with this id is part of; None if no record of it is kept."""
@@ -457,11 +459,13 @@ class Backend(ResultCodec, FailurePropagation):
 
     def _ensure_retryable(self, operation: Callable[..., Any], *args: Any, fallback_exc: Any = None,
                           fallback_msg: str | None = None, max_retries: float | None = None, **kwargs: Any) -> Any:
-        retries = 0
-        limit = self.max_retries if max_retries is None else max_retries
+        retries, limit = 0, self.max_retries if max_retries is None else max_retries
         while True:
             try:
-                return operation(*args, **kwargs)
+                done = operation(*args, **kwargs)
+                if retries:
+                    self.outage.end('The result backend')
+                return done
             except Exception as exc:
                 if not (self.always_retry and self.exception_safe_to_retry(exc)):
                     raise
@@ -470,8 +474,8 @@ class Backend(ResultCodec, FailurePropagation):
                         raise
                     raise fallback_exc(fallback_msg) from exc
                 retries += 1
-                logger.warning('Result backend: %s failed (%s), trying again (%s of %s)',
-                               getattr(operation, '__name__', operation), exc, retries, limit)
+                self.outage.note(logging.WARNING, 'Result backend: %s failed (%s), trying again (%s of %s)',
+                                 getattr(operation, '__name__', operation), redact(one_line(exc)), retries, limit)
                 self.on_backend_retryable_error(exc)
             ceiling = min(self.max_sleep_between_retries_ms, self.base_sleep_between_retries_ms * 2 ** min(retries, 32))
             time.sleep(random.uniform(0, ceiling) / 1000)

@@ -19,9 +19,9 @@ from canvaslite.execution.run import Run
 
 logger = logging.getLogger('celery.app.trace')
 
-#: How long, in seconds, an outcome waits for a store that is away before its message is given back, and what follows
-#: a success for a broker that is away.
-STORE_PATIENCE, BROKER_PATIENCE = 30.0, 10.0
+#: How long, in seconds, an outcome waits for a store that is away before its message is given back; before it is lost,
+#: because the message was acknowledged early; and what follows a success for a broker that is away.
+STORE_PATIENCE, LAST_PATIENCE, BROKER_PATIENCE = 30.0, 600.0, 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
 
@@ -121,23 +121,30 @@ def persist(run: Run, operation: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def patiently(run: Run, call: Callable[[], Any], patience: float | None = None) -> Any:
-    """What the call gives, made again while store or broker are away, for up to `patience` seconds, or STORE_PATIENCE.
+    """What the call gives, made again while store or broker are away, for up to `patience` seconds, or STORE_PATIENCE,
+    or LAST_PATIENCE where nobody gets the message again.
 
     Raises `Unrecorded` if they stay away, and whatever else the call raises. An eager caller does not wait.
     """
     backend, pause, give_up = run.task.backend, FIRST_PAUSE, 0.0
+    if patience is None:
+        patience = STORE_PATIENCE if run.task.acks_late else LAST_PATIENCE
     while True:
         try:
-            return call()
+            done = call()
+            if give_up:
+                backend.outage.end('The result store, or the broker,')
+            return done
         except Exception as exc:
             if run.eager or not is_outage(backend, exc):
                 raise
             now = time.monotonic()
-            give_up = give_up or now + (STORE_PATIENCE if patience is None else patience)
+            give_up = give_up or now + patience
             if now >= give_up:
                 raise Unrecorded(f'{run.shown_name}[{run.id}]: the outcome could not be recorded: '
                                  f'{type(exc).__name__}: {exc}') from exc
-            logger.warning('The result store, or the broker, is away (%r): trying again in %ss', exc, pause)
+            backend.outage.note(logging.WARNING, 'Task %s[%s]: the result store, or the broker, is away (%r): trying '
+                                'again for %.0f seconds.', run.shown_name, run.id, exc, give_up - now)
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -121,7 +122,10 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         failures = 0
         while True:
             try:
-                return operation(*args)
+                done = operation(*args)
+                if failures:
+                    self.outage.end('Redis')
+                return done
             except self.connection_errors as exc:
                 failures += 1
                 pause = self.pause_after(exc, failures)
@@ -137,8 +141,8 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         pause = float(min(policy['interval_start'] + (failures - 1) * policy['interval_step'], policy['interval_max']))
         # redis-py puts the whole description of a client into some errors.
         reason = str(exc).partition('\n')[0].partition(' : <')[0][:200]
-        logger.error('Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', failures, limit or 'Inf', pause,
-                     reason)
+        self.outage.note(logging.ERROR, 'Connection to Redis lost: Retry (%s/%s) in %.2f seconds: %s', failures,
+                         limit or 'Inf', pause, reason)
         return pause
 
     def _raise_if_refused(self, exc: Exception) -> None:

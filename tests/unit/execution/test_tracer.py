@@ -301,8 +301,10 @@ def test_an_errback_runs_once(app: Celery, execute: Any, sent: Any) -> None:
     assert headers['task'] == 'elsewhere' and body[0] == ['i']
 
 
-def test_an_outcome_that_cannot_be_recorded_is_told(app: Celery, execute: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(keeping, 'STORE_PATIENCE', 0.15)
+@pytest.mark.parametrize(('late', 'patience'), [(True, 'STORE_PATIENCE'), (False, 'LAST_PATIENCE')])
+def test_an_outcome_that_cannot_be_recorded_is_told(
+        app: Celery, execute: Any, monkeypatch: Any, late: bool, patience: str, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(keeping, patience, 0.6)
     attempts = []
     store = app.backend
 
@@ -311,12 +313,13 @@ def test_an_outcome_that_cannot_be_recorded_is_told(app: Celery, execute: Any, m
             attempts.append(args)
             raise ConnectionError('the store is away')
 
-    @app.task(name='t', backend=Away(app=app, url=store.url))
+    @app.task(name='t', backend=Away(app=app, url=store.url), acks_late=late)
     def t() -> int:
         return 1
     outcome = execute(t, id='i')
     assert outcome.kind is Kind.UNRECORDED and 'the store is away' in outcome.note
-    assert len(attempts) > 1
+    assert len(attempts) > 2
+    assert [record.levelname for record in caplog.records].count('WARNING') == 1
 
 
 def test_a_soft_time_limit_may_strike_only_within_the_tasks_own_code(app: Celery, execute: Callable[..., Any]) -> None:
