@@ -151,23 +151,6 @@ def test_a_chord_that_redis_has_lost_fails_at_its_deadline_and_other_chords_go_o
         lost.get(timeout=TIMEOUT, follow_parents=False)
 
 
-@on('keeping')
-def test_an_outage_of_redis_is_told_once_by_each_process_and_so_is_its_end(
-    tasks: ModuleType, start: Start, keeping: RedisServer, opened: Path
-) -> None:
-    worker = start('-l', 'DEBUG')
-    results = [tasks.await_file.delay(str(opened), number) for number in range(2)]
-    worker.await_line('Task accepted: .*await_file', count=2)
-    keeping.kill()
-    opened.touch()
-    worker.await_line(r'Connection to Redis lost: Retry \(4/', count=2)
-    keeping.start()
-    assert [result.get(timeout=TIMEOUT) for result in results] == [0, 1]
-    worker.await_line('Redis works again, after', count=2)
-    told = [line for line in worker.lines if 'Redis' in line and ': DEBUG' not in line]
-    assert len(told) == 4, told
-
-
 @on('forgetting')
 def test_a_chord_that_redis_has_lost_can_be_revoked(
     tasks: ModuleType, start: Start, forgetting: RedisServer, opened: Path

@@ -303,7 +303,8 @@ def test_an_errback_runs_once(app: Celery, execute: Any, sent: Any) -> None:
 
 @pytest.mark.parametrize(('late', 'patience'), [(True, 'STORE_PATIENCE'), (False, 'LAST_PATIENCE')])
 def test_an_outcome_that_cannot_be_recorded_is_told(
-        app: Celery, execute: Any, monkeypatch: Any, late: bool, patience: str, caplog: pytest.LogCaptureFixture) -> None:
+        app: Celery, execute: Any, monkeypatch: Any, late: bool, patience: str, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(keeping, patience, 0.6)
     attempts = []
     store = app.backend
