@@ -92,9 +92,16 @@ class FailurePropagation:
                 continue
             request = request_of(element)
             if request.id is not None:
-                store = store_result and state in states.PROPAGATE_STATES
+                store = (store_result or self._keeps_errors(element)) and state in states.PROPAGATE_STATES
                 self.keep_outcome(request.id, exc, state, traceback, request, store)
             waiting.extend(request.chain or ())
+
+    def _keeps_errors(self, sig: Mapping[str, Any]) -> bool:
+        """Whether a task keeps its errors, whatever the one before it does with its own."""
+        task, ignored = self.app.tasks.get(sig.get('task')), (sig.get('options') or {}).get('ignore_result')
+        if ignored if ignored is not None else getattr(task, 'ignore_result', False):
+            return bool(getattr(task, 'store_errors_even_if_ignored', False))
+        return True
 
     def chord_error_from_stack(self, callback: Any, exc: BaseException | None = None) -> None:
         """The chord has failed: call the errbacks of its body, fail the body, and what depends on it.

@@ -47,8 +47,8 @@ class ResultWaiting:
         for member in result.results:
             if member.results is not None:
                 yield member.id, member.results
-            elif member._cache:
-                yield member.id, member._cache
+            elif member._cache or member.ignored:
+                yield member.id, member._cache or {'status': states.PENDING, 'result': None}
             else:
                 members[member.id] = member
         for task_id, meta in () if not members else self.get_many(

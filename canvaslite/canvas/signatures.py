@@ -263,7 +263,10 @@ class Signature(dict[str, Any]):
             options['chord'] = chord
         if group_index is not None:
             options['group_index'] = group_index
-        return self.AsyncResult(options['task_id'])
+        result, ignored = self.AsyncResult(options['task_id']), options.get('ignore_result')
+        if ignored if ignored is not None else getattr(self.app.tasks.get(self['task']), 'ignore_result', False):
+            result.ignored = True
+        return result
 
     def accept_partial(self, args: Any = None, kwargs: Any = None) -> None:
         """Add partial arguments, in place, unless it is immutable."""

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from signal import Signals
 from typing import Any, NoReturn
 
 import click
@@ -15,6 +16,7 @@ from kombu.exceptions import KombuError, OperationalError
 from canvaslite import states
 from canvaslite.backends.doctoring import Finding, examine, repair
 from canvaslite.exceptions import BackendError, CeleryError
+from canvaslite.publish.channels import unreachable_broker
 from canvaslite.result import CanvasTree
 from canvaslite.utils.redact import one_line, redact
 from canvaslite.utils.undecoded import encode_json
@@ -23,6 +25,8 @@ from canvaslite.utils.undecoded import encode_json
 DONE, FAILED, RUNNING, NOT_KNOWN = 0, 1, 2, 3
 #: Members of a group that are drawn, without ``--all``.
 MEMBERS_DRAWN = 20
+#: Characters that an id may have: the columns of the tables of results have as many.
+MOST_OF_AN_ID = 155
 
 
 class Unable(click.ClickException):
@@ -39,11 +43,26 @@ def canvas() -> None:
     """Look at a canvas, stop it, find what is stuck: by the id of any result of it."""
 
 
+def check_id(context: Any, parameter: Any, value: str | None) -> str | None:
+    """An id that a store can look for."""
+    if value is not None and (not value.isprintable() or not 0 < len(value) <= MOST_OF_AN_ID):
+        raise click.BadParameter(f'{value!a:.80} is no id of a result')
+    return value
+
+
+def check_signal(context: Any, parameter: Any, value: str) -> str:
+    """The name of a signal, with or without SIG."""
+    name = f'SIG{value.upper().removeprefix("SIG")}'
+    if name not in Signals.__members__:
+        raise click.BadParameter(f'no signal is called {value!r}; SIGTERM, SIGKILL and SIGUSR1 are')
+    return name
+
+
 as_json = click.option('--json', 'as_json', is_flag=True, help='Print JSON.')
 
 
 @canvas.command()
-@click.argument('id')
+@click.argument('id', callback=check_id)
 @click.option('--watch', is_flag=True, help='Go on until all has ended; draw it anew when anything changes.')
 @click.option('--interval', type=click.FloatRange(min=0.05), default=0.5, metavar='SECONDS',
               help='How often --watch looks; 0.5 by default.')
@@ -72,7 +91,7 @@ def show(session: Any, id: str, watch: bool, interval: float, draw_all: bool, as
 
 
 @canvas.command()
-@click.argument('id')
+@click.argument('id', callback=check_id)
 @as_json
 @click.pass_obj
 def status(session: Any, id: str, as_json: bool) -> None:
@@ -90,16 +109,22 @@ def status(session: Any, id: str, as_json: bool) -> None:
 
 
 @canvas.command()
-@click.argument('id')
+@click.argument('id', callback=check_id)
 @click.option('--terminate', is_flag=True, help='Also end the processes that run tasks of it.')
-@click.option('--signal', default='SIGTERM', metavar='NAME', help='Signal by which they are ended; SIGTERM by default.')
+@click.option('--signal', callback=check_signal, default='SIGTERM', metavar='NAME',
+              help='Signal by which they are ended; SIGTERM by default.')
 @as_json
 @click.pass_obj
 def cancel(session: Any, id: str, terminate: bool, signal: str, as_json: bool) -> None:
     """Stop the run that ID is part of: what waits is not run, chords of it end. What runs goes on, without --terminate.
     """
     with _explained(session) as app:
-        done = _find(app, id).revoke(terminate=terminate, signal=signal, reply=True, timeout=1.0)
+        tree, broker = _find(app, id), app.connection_for_write()
+        try:
+            done = tree.revoke(terminate=terminate, signal=signal, reply=True, timeout=1.0)
+        except (*broker.connection_errors, *broker.channel_errors, OperationalError) as exc:
+            raise Unable(f'{unreachable_broker(app, broker, exc)} No worker was told; chords of the run were ended '
+                         'before; repeat the command when the broker is there') from exc
         told = len(done.pop('replies'))
         if as_json:
             click.echo(encode_json({**done, 'workers': told}))
@@ -113,7 +138,7 @@ def cancel(session: Any, id: str, terminate: bool, signal: str, as_json: bool) -
 
 
 @canvas.command()
-@click.argument('id', required=False)
+@click.argument('id', callback=check_id, required=False)
 @click.option('--repair', 'repairs', is_flag=True, help='End what is stuck, as a worker would that looks after it.')
 @as_json
 @click.pass_obj
@@ -157,7 +182,7 @@ def _exit_status(tree: CanvasTree) -> int:
 
 
 def _store(app: Any) -> str:
-    return str(app.backend.as_uri(include_password=False))
+    return app.backend.as_uri(include_password=False) or type(app.backend).__name__
 
 
 def _find(app: Any, id: str) -> CanvasTree:

@@ -17,7 +17,7 @@ from canvaslite.execution.message import Head, MessageReader, describe, read_hea
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import PreparedTask, Run
 from canvaslite.execution.tracer import trace
-from canvaslite.execution.verdicts import record_verdict, refuse
+from canvaslite.execution.verdicts import fail_followers, record_verdict, refuse
 from canvaslite.protocol.job import Job, Verdict
 from canvaslite.utils.inflate import Limits
 from canvaslite.utils.redact import for_log
@@ -142,6 +142,7 @@ class Executor:
         context = None if head is None or self.reader.wants_signatures else self.reader.read_head_only(job, head)
         if context is not None:
             run, _ = self._prepare(context, job)
+            fail_followers(run, exc)
             if job.verdict is not None:
                 return record_verdict(run, job.verdict)
             refuse(run, exc)

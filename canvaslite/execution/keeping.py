@@ -12,7 +12,7 @@ from billiard.einfo import ExceptionInfo
 
 from canvaslite import states
 from canvaslite.backends.codec import UnpickleableExceptionWrapper, get_pickleable_exception
-from canvaslite.exceptions import BackendError, OperationalError, Replaced
+from canvaslite.exceptions import BackendError, EncodeError, OperationalError, Replaced
 from canvaslite.execution.announcing import announce_internal_error
 from canvaslite.execution.outcome import Kind
 from canvaslite.execution.run import Run
@@ -93,15 +93,21 @@ def exception_info(exc: Any) -> Any:
 def record_failure(run: Run, traceback: str | None) -> None:
     """Store the run's error, count it in its chord, fail the rest of its chain and call its errbacks.
 
-    Raises `Unrecorded`. Any other error is logged: there is nothing more to be done about it.
+    Raises `Unrecorded`. With any other error the store has refused it as it is, perhaps for its text: then it is told
+    that, or nobody who waits would be.
     """
-    try:
-        persist(run, 'mark_as_failure', run.id, storable(run.task.backend, run.error), traceback, request=run.context,
-                store_result=run.stores_errors)
-    except Unrecorded:
-        raise
-    except Exception as error:
-        logger.critical('Task [%s]: its failure could not be recorded: %r', run.id, error, exc_info=True)
+    error: Any = None
+    for _ in range(2):
+        try:
+            persist(run, 'mark_as_failure', run.id, error or storable(run.task.backend, run.error), traceback,
+                    request=run.context, store_result=run.stores_errors)
+            return
+        except Unrecorded:
+            raise
+        except Exception as refused:
+            logger.critical('Task [%s]: its failure could not be recorded: %r', run.id, refused, exc_info=True)
+            error, traceback = EncodeError(f'{type(run.error).__name__} was raised, but the result store refused it: '
+                                           f'{type(refused).__name__}; the log of the worker says more'), None
 
 
 def storable(backend: Any, exc: Any) -> Any:

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable
 
 from canvaslite import states
+from canvaslite.backends import chords
 from canvaslite.current import task_stack
 from canvaslite.exceptions import NotRegistered, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from canvaslite.execution.announcing import announce_end, call_after_return, call_hook, send_failure
 from canvaslite.execution.duplicates import repeat_record, stored_success
-from canvaslite.execution.keeping import keep, persist, record_failure
+from canvaslite.execution.keeping import keep, patiently, persist, record_failure
 from canvaslite.execution.losses import judge_death
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import Run
@@ -39,6 +40,20 @@ def refuse(run: Run, exc: BaseException) -> None:
     """Fail a task that cannot be run here, with all that depends on it."""
     run.end_with(exc)
     record_failure(run, None)
+
+
+def fail_followers(run: Run, exc: BaseException) -> None:
+    """Fail what waits for a task whose body cannot be read: it says that, but so does the record of the canvas."""
+    backend = run.task.backend
+    canvas = persist(run, 'find_canvas', run.id) if backend.keeps_canvases else None
+    for task in canvas.nodes[run.id].after() if canvas is not None and run.id in canvas.nodes else ():
+        if not task.ignored:
+            persist(run, 'store_result', task.id, exc, states.FAILURE)
+    if backend.join is not None and not backend.join.can_be_examined:
+        # Elsewhere a chord counts what is stored of its header.
+        part = chords.part_of(backend, run.context, states.FAILURE, exc)
+        if part is not None:
+            patiently(run, lambda: chords.act_on_report(backend, backend.join, backend.join.part(part), None))
 
 
 def record_revoked(run: Run, verdict: Verdict) -> Outcome:

@@ -54,7 +54,7 @@ class AsyncResult(ResultBase, Generic[R]):
     app: Any = None
     #: The store to ask.
     backend: Any = None
-    #: True if the task's result is not stored (``ignore_result``): `get` returns None at once.
+    #: True if the task's result is not stored (``ignore_result``): `get` returns None when what came before has ended.
     ignored: bool = False
     _cache: Meta | None = None
     _on_ready: Any = None
@@ -84,7 +84,8 @@ class AsyncResult(ResultBase, Generic[R]):
         `disable_sync_subtasks` is false or within `allow_join_result`.
         """
         if self.ignored:
-            return None  # type: ignore[return-value]
+            return self.await_parent(propagate and follow_parents, timeout=timeout, interval=interval,
+                                     on_interval=on_interval, disable_sync_subtasks=disable_sync_subtasks)
         if disable_sync_subtasks:
             assert_will_not_block()
         follow = follow_parents and propagate and self.parent is not None

@@ -126,6 +126,17 @@ class Node:
         return found
 
 
+    def after(self) -> list[Node]:
+        """The tasks that come after it in its chains, up to what a chord or group makes of them."""
+        found: list[Node] = []
+        node = self
+        while (above := node.above) is not None and above.kind != 'group' and node in above.below:
+            place = above.below.index(node)
+            found += [task for step in above.below[place + 1:] for task in step.tasks()]
+            node = above
+        return found
+
+
 class Run(NamedTuple):
     """All that is known of one run."""
 

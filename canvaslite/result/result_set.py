@@ -156,9 +156,12 @@ class ResultSet(ResultBase):
                 value: Any = [member.get(timeout=timeout, propagate=propagate,
                                          disable_sync_subtasks=disable_sync_subtasks) for member in meta]
             else:
-                value = meta['result']
+                value, result = meta['result'], self.results[places[task_id][0]]
+                if result.ignored:  # what came before it may have failed
+                    for kept in (result, self):
+                        kept.await_parent(propagate, timeout=timeout, disable_sync_subtasks=disable_sync_subtasks)
                 if propagate and meta['status'] in states.PROPAGATE_STATES:
-                    member = copy(self.results[places[task_id][0]])
+                    member = copy(result)
                     member.parent = member.parent or self.parent
                     failed = member._failed_parent()  # as when one result is awaited: the error that tells why
                     raise value if failed is None else failed.result

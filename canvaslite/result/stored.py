@@ -54,6 +54,12 @@ class ResultBase:
             yield node
             node = node.parent
 
+    def await_parent(self, follow: bool, **options: Any) -> Any:
+        """Of a result that is not kept: wait for the last one before it that is, and raise its error; None."""
+        before = next((before for before in self.ancestors() if not getattr(before, 'ignored', False)), None)
+        if follow and before is not None:
+            before.get(**options)
+
     def as_tuple(self, parents: int = NESTED_PARENTS, whole: bool = True) -> ResultTuple:
         """The result with its parents, as data.
 

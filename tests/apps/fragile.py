@@ -92,6 +92,16 @@ def quiet(x):
     return x
 
 
+@app.task(ignore_result=True)
+def fail_quietly(x):
+    raise ValueError(x)
+
+
+@app.task
+def fail_with(text):
+    raise ValueError(text)
+
+
 @app.task
 def collect(values):
     return list(values)

@@ -325,6 +325,24 @@ def test_with_nothing_to_hear_it_a_cancellation_says_so(project: ModuleType, run
     assert 'No worker answered' in done.stderr
 
 
+@pytest.mark.parametrize('where', ['guest:guest@127.0.0.1:1', 'guest:the-secret@{}'])
+def test_a_cancellation_says_that_the_broker_is_not_to_be_had(
+    where: str, project: ModuleType, servers: dict[str, str], run: Run
+) -> None:
+    result = chain(project.add.s(1, 1), project.add.s(1)).apply_async()
+    at = servers['BROKER'].partition('@')[2]
+    check_one_line(run('cancel', result.id, BROKER=f'amqp://{where.format(at)}'),
+                   'Cannot connect to the broker', 'broker_url', 'No worker was told')
+
+
+@pytest.mark.parametrize('wrong', [
+    ('show', ''), ('status', os.fsdecode(b'\xff')), ('doctor', 'x' * 300), ('cancel', 'some-id', '--signal=SIGNONE')])
+def test_what_is_no_id_or_signal_is_wrong_usage(wrong: tuple[str, ...], run: Run) -> None:
+    done = run(*wrong)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("Error: Invalid value for '")
+
+
 def test_a_failed_chord_that_is_forgotten_leaves_no_keys(project: ModuleType, start_project_worker: Start) -> None:
     start_project_worker()
     client = project.app.backend.client

@@ -14,7 +14,7 @@ import kombu
 import pytest
 
 from canvaslite import chain, chord, group, signature, states
-from canvaslite.exceptions import ChordError, NotRegistered, TimeLimitExceeded, WorkerLostError
+from canvaslite.exceptions import ChordError, DecodeError, NotRegistered, TimeLimitExceeded, WorkerLostError
 from tests.workers import WorkerProcess
 
 TIMEOUT = 40
@@ -125,14 +125,12 @@ def test_a_task_that_the_worker_does_not_know_fails_what_waits_for_it_and_calls_
     assert [line.split()[1] for line in notes.read_text().splitlines()] == ['ChordError', 'NotRegistered']
 
 
-@on('redis', 'sqlite')
+@on('redis', 'sqlite', 'rpc')
 def test_a_header_message_that_cannot_be_read_fails_the_chord(
     tasks: ModuleType, start: Start, servers: dict[str, str]
 ) -> None:
     body = chord([tasks.identity.s(1), tasks.now.s(2)], tasks.collect.s()).apply_async()
-    with redelivering(servers['BROKER']) as (messages, publish):
-        for message in messages:
-            publish('{"half' if message.headers['task'] == 'fragile.now' else message.body, message)
+    garble(servers)
     start()
 
     with pytest.raises(ChordError, match=f'{body.parent[1].id} raised'):
@@ -216,6 +214,65 @@ def test_a_group_behind_a_failed_step_fails_and_so_does_each_of_its_members(
     assert [member.state for member in result.results] == [states.FAILURE] * 2
 
 
+def test_what_follows_a_failed_task_without_results_fails(tasks: ModuleType, start: Start) -> None:
+    start()
+    one, fails = tasks.identity.si, tasks.fail_quietly.si('no')
+    plain = chain(fails, one(1), one(2)).apply_async()
+    grouped = chain(fails, group(one(1), one(2))).apply_async()
+    inner = chord([one(0), chain(one(1), fails, one(2))], tasks.collect.s()).apply_async()
+
+    for held in (plain, plain.parent, *grouped.results):
+        with pytest.raises(ValueError, match='no'):
+            held.get(timeout=TIMEOUT, follow_parents=False)
+    with pytest.raises(ChordError, match='no'):
+        inner.get(timeout=TIMEOUT, follow_parents=False)
+
+
+@on('redis', 'sqlite', 'rpc')
+def test_a_canvas_that_ends_in_a_task_without_a_result_is_awaited_as_far_as_it_has_one(
+    tasks: ModuleType, start: Start
+) -> None:
+    start()
+    one, quiet, fails = tasks.identity.si, tasks.quiet.si(0), tasks.fail_with.si('no')
+
+    assert chain(one(1), quiet).apply_async().get(timeout=TIMEOUT) is None
+    assert chord([one(1), one(2)], quiet).apply_async().get(timeout=TIMEOUT) is None
+    assert group(one(1), quiet, chain(one(2), quiet)).apply_async().get(timeout=TIMEOUT) == [1, None, None]
+    assert group(one(1), one(2).set(ignore_result=True)).apply_async().get(timeout=TIMEOUT) == [1, None]
+    for canvas in (chain(fails, quiet, quiet), group(one(1), chain(fails, quiet)), chain(fails, group(quiet, quiet))):
+        with pytest.raises(ValueError, match='no'):
+            canvas.apply_async().get(timeout=TIMEOUT)
+
+
+@on('redis', 'sqlite', 'postgresql', 'mysql')
+def test_an_error_whose_text_a_store_may_refuse_is_kept(tasks: ModuleType, start: Start) -> None:
+    start()
+    for text in ('a file called \udcff', 'a\0b'):
+        result = chain(tasks.fail_with.si(text), tasks.identity.si(1)).apply_async()
+        for held in (result.parent, result):
+            with pytest.raises(ValueError) as failed:
+                held.get(timeout=TIMEOUT, follow_parents=False)
+            assert failed.value.args == (text,)
+        assert 'ValueError: a' in result.parent.traceback
+
+
+@on('redis', 'sqlite')
+def test_what_follows_a_message_that_cannot_be_read_fails(
+    tasks: ModuleType, start: Start, servers: dict[str, str]
+) -> None:
+    one, unreadable = tasks.identity.si, tasks.now.si(0)
+    plain = chain(unreadable, one(1), group(one(2), one(3))).apply_async()
+    inner = chord([one(0), chain(unreadable, one(1))], tasks.collect.s()).apply_async()
+    garble(servers)
+    start()
+
+    for held in (plain.parent, *plain.results):
+        with pytest.raises(DecodeError):
+            held.get(timeout=TIMEOUT, follow_parents=False)
+    with pytest.raises(ChordError, match=f'{inner.parent[1].id} raised DecodeError'):
+        inner.get(timeout=TIMEOUT, follow_parents=False)
+
+
 # -- every store (rows 11, 42) -----------------------------------------------------------------------------------------
 
 @on('sqlite', 'postgresql', 'mysql')
@@ -277,6 +334,13 @@ def await_lines(path: Path, count: int) -> None:
     while len(path.read_text().splitlines()) < count:
         assert time.monotonic() < until, f'no {count} lines in {path}'
         time.sleep(0.02)
+
+
+def garble(servers: dict[str, str]) -> None:
+    """Break the bodies of the waiting messages of ``now``."""
+    with redelivering(servers['BROKER']) as (messages, publish):
+        for message in messages:
+            publish('{"half' if message.headers['task'] == 'fragile.now' else message.body, message)
 
 
 @contextlib.contextmanager

@@ -151,6 +151,8 @@ class DatabaseBackend(BaseBackend):
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request,
                                      format_date=False, encode=True)
         meta.update(task_id=task_id, result=self._pack(result), children=self._pack(meta['children'] or None))
+        if traceback is not None:  # it quotes the error, and text in a database has neither of these
+            meta['traceback'] = str(traceback).replace('\0', '\\x00').encode(errors='backslashreplace').decode()
         if meta['date_done'] is not None:
             # The column has no time zone; cleaning up compares with UTC.
             meta['date_done'] = utc_now()
