@@ -15,7 +15,7 @@ _NOT_SECRET = frozenset({'task_default_routing_key'})
 #: others mask with fewer stars.
 _CREDENTIALS = re.compile(r'(?P<before>[a-zA-Z][\w+.-]*://[^\s:/?#@]*):(?!\*+@)[^\s;,\'"]*@')
 #: Secrets by their names: in a query string, a DSN, the environment, a mapping that is shown; and in a header of HTTP.
-_NAMED = re.compile(r'(?P<before>(?:password|passwd|pwd|secret|token|(?<![a-z])sig|(?:api|access|private)_?key)'
+_NAMED = re.compile(r'(?P<before>(?:password|passwd|pwd|secret|token|(?<![a-z])sig|(?:api|access|account|private)_?key)'
                     r'(?:[\'"]\s*:\s*b?|\s*=\s*))(?P<quote>[\'"]?)(?:(?<=[\'"])[^\'"]+|[^&;#\s\'",)}\]]+)',
                     re.IGNORECASE)
 _BEARER = re.compile(r'(?P<before>\b(?:bearer|basic)\s+)[\w.~+/=-]{6,}', re.IGNORECASE)

@@ -83,6 +83,38 @@ def test_a_command_over_a_connection_that_was_lost_while_nobody_used_it_reaches_
     assert worker.wait() == 0
 
 
+@pytest.fixture
+def limited_user(broker_url: str, rabbitmqctl: Callable[..., str]) -> Iterator[Callable[[str], str]]:
+    """Make a user who may do anything with what that expression names; the broker's URL with him."""
+    name, vhost = f'user-{broker_url[-8:]}', broker_url.rsplit('/', 1)[1]
+
+    def make(named: str) -> str:
+        rabbitmqctl('add_user', name, 'password')
+        rabbitmqctl('set_permissions', '-p', vhost, name, named, named, named)
+        return broker_url.replace('guest:guest', f'{name}:password')
+    yield make
+    rabbitmqctl('delete_user', name)
+
+
+def test_a_worker_that_may_use_only_its_queue_runs_tasks_without_remote_control(
+    project: ModuleType, start_project_worker: Callable[..., Any], limited_user: Callable[[str], str]
+) -> None:
+    worker = start_project_worker(BROKER=limited_user('^(proj|amq.default)$'))
+    worker.await_line('gets no remote control: .*ACCESS_REFUSED.* worker_enable_remote_control')
+    assert project.add.delay(1, 1).get(timeout=20) == 2
+    assert worker.stop() == 0
+    assert 'Traceback' not in worker.output
+
+
+def test_a_worker_that_may_not_use_its_queue_says_so_and_ends(
+    start_project_worker: Callable[..., Any], limited_user: Callable[[str], str]
+) -> None:
+    worker = start_project_worker(await_ready=False, BROKER=limited_user('^$'))
+    worker.await_line('Cannot consume from the task queues: .*ACCESS_REFUSED.* the permission')
+    assert worker.wait() == 1
+    assert 'Traceback' not in worker.output
+
+
 def test_children_that_are_busy_keep_no_heartbeat_from_the_broker(
     project: ModuleType, start_project_worker: Callable[..., Any]
 ) -> None:

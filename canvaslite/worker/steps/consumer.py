@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, NoReturn
 
-from amqp.exceptions import AMQPNotImplementedError, RecoverableConnectionError, ResourceLocked
+from amqp.exceptions import AccessRefused, AMQPNotImplementedError, RecoverableConnectionError, ResourceLocked
 from kombu import Consumer as KombuConsumer
 from kombu.common import Broadcast, ignore_errors
 from kombu.transport.native_delayed_delivery import bind_queue_to_native_delayed_delivery_exchange
@@ -75,6 +75,10 @@ class Control(bootsteps.StartStopStep):
                 logger.warning('Another worker named %s is connected: this one gets no remote control until that one '
                                'has stopped. Give it another name with --hostname.', c.hostname)
             c.hub.call_later(LOCKED_RETRY, self._open_mailbox, c, connection, tries + 1)
+        except connection.channel_errors as exc:
+            logger.error('This worker gets no remote control: %s. Let the user of the broker_url use %s, or turn '
+                         'worker_enable_remote_control off.', one_line(exc), self.node.mailbox.exchange.name)
+            ignore_errors(connection, self.node.channel.close)
         else:
             if hasattr(self.node.channel, 'cancel_callbacks'):
                 on_cancel = partial(self._on_cancel, c, connection)
@@ -197,8 +201,11 @@ class Tasks(bootsteps.StartStopStep):
     def _refuse(self, c: Any, exc: Exception) -> NoReturn:
         """The broker does not let us consume. At the start somebody is there to mend it; a worker that has worked waits
         until it does: a broker that has just come back may lack queues for a while."""
-        logger.critical('Cannot consume from the task queues: %s. Have task_queues, task_default_queue_type and '
-                        'task_queue_max_priority say what the queue is, or delete it.', one_line(exc))
+        advice = ('Have task_queues, task_default_queue_type and task_queue_max_priority say what the queue is, or '
+                  'delete it')
+        if isinstance(exc, AccessRefused):
+            advice = 'Give the user of the broker_url the permission'
+        logger.critical('Cannot consume from the task queues: %s. %s.', one_line(exc), advice)
         if c.restart_count == 0:
             raise WorkerShutdown(1) from exc
         c.wait(INTERVAL_START)

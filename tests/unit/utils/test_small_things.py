@@ -35,6 +35,7 @@ from canvaslite.utils.time import local_timezone
     ('host=h password=pass user=u', 'host=h password=******** user=u'),
     ('PGPASSWORD=pass', 'PGPASSWORD=********'),
     ("{'api_key': 'pass', 'x': 1}", "{'api_key': '********', 'x': 1}"),
+    ('Name=x;SharedAccessKey=aa/b+c=;AccountKey=dd==;E=1', 'Name=x;SharedAccessKey=********;AccountKey=********;E=1'),
     ('{"my-token": "pa ss"}', '{"my-token": "********"}'),
     ("b'passwd': b'pass'", "b'passwd': b'********'"),
     ('Authorization: Bearer abc.def-ghi', 'Authorization: Bearer ********'),
