@@ -33,7 +33,7 @@ _READS_PER_TURN = 8
 _CLOSE_TIMEOUT = 10.0
 #: Seconds of silence after which a broker from which an answer is awaited is asked for a sign of life, seconds for
 #: that, seconds once it has taken a new connection, and, where it takes none, in all (or the ``write_timeout``).
-_ASK_AFTER, _SIGN_WITHIN, _SIGN_AT_LAST, _SILENT_AT_MOST = 1.0, 2.0, 0.5, 10.0
+_ASK_AFTER, _SIGN_WITHIN, _SIGN_AT_LAST, _SILENT_AT_MOST = 1.0, 3.0, 0.5, 10.0
 
 
 class Connection(pyamqp.Connection):  # type: ignore[misc]
