@@ -26,6 +26,7 @@ from amqp.exceptions import ChannelError
 from kombu.common import maybe_declare
 from kombu.exceptions import OperationalError
 
+from canvaslite.current import get_current_worker_task
 from canvaslite.publish.messages import Destination, RawMessage
 from canvaslite.publish.options import logger
 from canvaslite.transport.confirms import BrokerBlocked, BurstNacked, MessagesReturned
@@ -51,6 +52,13 @@ _LARGE = 1024 * 1024
 _IDS_SHOWN = 20
 #: Errors after which another try would end the same.
 _FINAL = (BrokerBlocked, MessagesReturned)
+#: Seconds for which a task waits for a broker that takes no messages: what was sent it takes when it can, and what is
+#: sent again twice.
+_BLOCKED_AT_MOST = 600.0
+
+
+class _Blocked(OperationalError):
+    """The broker takes no messages now, but will take those that were written."""
 
 
 class _Refused(OperationalError):
@@ -163,7 +171,11 @@ class PublishChannel:
             return
         self._kept = [] if self._adrift else streamed
         try:
-            self.send(streamed if self._adrift else (), settle=True)
+            self.send(streamed if self._adrift else (), settle=True, stream=True)
+        except _Blocked:
+            self._streamed = self._kept
+            self.rest()
+            raise
         except (_Refused, ChannelError) as exc:
             self._window = 1
             lost = [_id_of(message) for message in self._doubtful(self._kept)]
@@ -181,7 +193,8 @@ class PublishChannel:
         self.forget()
         self.rest()
 
-    def send(self, messages: Sequence[RawMessage], settle: bool = False, failure: BaseException | None = None) -> None:
+    def send(self, messages: Sequence[RawMessage], settle: bool = False, failure: BaseException | None = None,
+             stream: bool = False) -> None:
         """Write messages; with `settle` return when they are known to have arrived.
 
         `failure` is the error of a first try that was made elsewhere. The last message's destination says how often
@@ -198,6 +211,8 @@ class PublishChannel:
         limit = 0 if policy is None else policy.get('max_retries', 3)
         tries, declared_anew = 0, False
         while failure is not None:
+            if stream and isinstance(failure, BrokerBlocked) and self._written == len(messages):
+                raise _Blocked(one_line(failure)) from failure
             messages = self._take_unsent(failure, messages)
             if isinstance(failure, MessagesReturned) and not declared_anew and any(
                     message.destination.declare for message in messages):
@@ -319,7 +334,14 @@ class PublishChannel:
         """Learn that all that was written has arrived."""
         if self._confirming:
             self._confirms = self.channel.confirms
-            self.channel.wait_for_confirms(destination.confirm_timeout or destination.timeout or self._patience)
+            patience, since = destination.confirm_timeout or destination.timeout or self._patience, monotonic()
+            while True:
+                try:
+                    self.channel.wait_for_confirms(patience, resumable=True)
+                    break
+                except BrokerBlocked:
+                    if get_current_worker_task() is None or monotonic() - since > _BLOCKED_AT_MOST:
+                        raise
         else:
             self.channel.basic_qos(0, 0, False)  # changes nothing; its answer comes after all published before it
         self._kept, self._unknown = [], 0

@@ -71,13 +71,14 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
             connection.break_off()
             raise
 
-    def wait_for_confirms(self, timeout: float | None = None) -> None:
+    def wait_for_confirms(self, timeout: float | None = None, resumable: bool = False) -> None:
         """Wait until the broker has answered for every message of this channel; at once when confirms are off.
 
-        `timeout` limits the silence between two answers, in seconds. Raises as `publish_raw` does;
+        `timeout` limits the silence between two answers, in seconds. Raises as `publish_raw` does, and `BrokerBlocked`
+        when the broker takes no messages now: later it takes those, and a `resumable` wait may be taken up again.
         `BurstNacked.positions` counts from the first message after the last call.
         """
-        confirms, known, give_up = self.confirms, None, None
+        confirms, known, give_up, over = self.confirms, None, None, True
         if confirms is None:
             return
         try:
@@ -90,10 +91,11 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         except TimeoutError:
             waited_for = f'The broker did not confirm {confirms.describe()} within {timeout} seconds'
             if self.connection is not None and self.connection.blocked:
+                over = not resumable
                 raise BrokerBlocked(f'{waited_for}: it blocks publishing ({self.connection.blocked})') from None
             raise TimeoutError(waited_for) from None
         finally:
-            if confirms.outstanding:
+            if confirms.outstanding and over:
                 confirms.give_up()
         confirms.raise_for_refused()
 

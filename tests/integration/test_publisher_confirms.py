@@ -19,6 +19,7 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from canvaslite import Celery, chain, chord, group, signals
+from canvaslite.current import task_stack
 from tests.integration.proxy import Proxy
 
 MakeApp = Callable[..., Celery]
@@ -310,6 +311,55 @@ def test_a_broker_that_blocks_publishing_is_an_error_that_says_so(proxy: Proxy, 
     proxy.strand(b'\x01\x00\x00' + (8).to_bytes(4, 'big') + b'\x00\x0a\x00\x3c\x03low\xce')  # connection.blocked
     with pytest.raises(OperationalError, match='blocks publishing'):
         app.tasks['add'].delay(2, 2)
+
+
+@pytest.fixture
+def alarm(rabbitmqctl: Callable[..., str]) -> Iterator[Callable[[bool], Any]]:
+    """Have the broker lack memory, or not: while it does it takes no messages."""
+    def alarm(lacks: bool) -> None:
+        rabbitmqctl('set_vm_memory_high_watermark', '0.0000001' if lacks else '0.8')
+    yield alarm
+    alarm(False)
+
+
+def test_a_call_while_the_broker_lacks_memory_is_there_once_when_it_has_it_again(
+        broker_url: str, make_app: MakeApp, taken: Callable[..., Counter[str]], alarm: Callable[[bool], Any]) -> None:
+    app = make_app(broker_url, broker_confirm_timeout=0.3)
+    sent = [app.tasks['add'].delay(1, 1).id]
+    alarm(True)
+    sent.append(app.tasks['add'].delay(2, 2).id)
+
+    def fails() -> bool:
+        try:
+            app.publisher.settle_streams()
+        except OperationalError:
+            return True
+        return False
+    for _ in range(3):
+        await_true(fails, 20)
+    alarm(False)
+    app.publisher.finish_streams()
+    assert taken() == dict.fromkeys(sent, 1)
+
+
+def test_what_a_task_sends_while_the_broker_lacks_memory_waits_and_is_there_once(
+        broker_url: str, make_app: MakeApp, taken: Callable[..., Counter[str]], alarm: Callable[[bool], Any]) -> None:
+    app = make_app(broker_url, broker_confirm_timeout=0.3, broker_confirm_window=1)
+    add = app.tasks['add']
+    sent = [add.delay(1, 1).id]
+    alarm(True)
+    over = threading.Timer(2, alarm, (False,))
+    over.start()
+    task_stack.push(add)
+    add.push_request(called_directly=False)
+    try:
+        sent.append(add.delay(2, 2).id)
+        sent.extend(result.id for result in group(add.s(n, n) for n in range(3)).apply_async())
+    finally:
+        add.pop_request()
+        task_stack.pop()
+    over.join()
+    assert taken() == dict.fromkeys(sent, 1)
 
 
 def test_ten_threads_publish_chords_and_chains_through_a_pool_of_one(
