@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from canvaslite import states
+from canvaslite import states, wire
 from canvaslite.backends import chords
 from canvaslite.current import task_stack
 from canvaslite.exceptions import NotRegistered, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
@@ -60,9 +60,12 @@ def record_revoked(run: Run, verdict: Verdict) -> Outcome:
     """It was revoked before it ran or, ``terminated``, while it ran; or it had ``expired``."""
     context, reason = run.context, verdict.kind
     persist(run, 'mark_as_revoked', run.id, reason, request=context, store_result=run.stores_errors)
-    if context.chain:
+    waiting = list(context.chain or ())
+    if run.task.name == wire.CHORD_UNLOCK:
+        waiting += run.args[1:2] or [run.kwargs.get('callback')]
+    if waiting:
         # What would have come next never will; Celery leaves those who wait for it waiting.
-        persist(run, '_fail_chain', context.chain, TaskRevokedError(reason), store_result=run.stores_errors,
+        persist(run, '_fail_chain', waiting, TaskRevokedError(reason), store_result=run.stores_errors,
                 state=states.REVOKED)
     if task_revoked.receivers:
         task_revoked.send(sender=run.task, request=context, terminated=reason == 'terminated', signum=verdict.detail,

@@ -23,6 +23,7 @@ app.conf.update(
         os.environ.get('TRANSPORT_OPTIONS', '{}')),
     result_expires=int(os.environ.get('EXPIRES', '86400')),
     task_ignore_result=os.environ.get('IGNORE') == '1',
+    result_chord_join=os.environ.get('CHORD_JOIN', 'native'),
     worker_pool_start_method=os.environ.get('START_METHOD', 'fork'),
     worker_pool_restarts=os.environ.get('POOL_RESTARTS') == '1',
     task_reject_on_worker_lost=os.environ.get('REJECT_LOST') == '1',

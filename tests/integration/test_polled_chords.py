@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from canvaslite import Celery, chord, group, wire
+from canvaslite import Celery, chain, chord, group, wire
 from canvaslite.backends.base import BaseBackend, KeyValueStoreBackend
 from canvaslite.contrib.testing.worker import start_worker as start_worker_here
-from canvaslite.exceptions import ChordError, ImproperlyConfigured
+from canvaslite.exceptions import ChordError, ImproperlyConfigured, TaskRevokedError
 
 TIMEOUT = 60
 celery = importlib.import_module('celery')
@@ -83,6 +83,21 @@ def test_a_failed_part_fails_a_compatible_chord(
     # (With the error propagated, whoever waits hears of the part's own before the chord is looked at.)
     error = project.app.AsyncResult(result.id).get(timeout=TIMEOUT, propagate=False)
     assert isinstance(error, ChordError) and 'wrong' in str(error)
+
+
+def test_a_compatible_chord_whose_run_was_revoked_ends_with_what_follows_it(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    worker = start_project_worker(CHORD_JOIN='compat')
+    header = [project.identity.si(1), project.await_file.si(str(tmp_path / 'never'), 'there')]
+    result = chain(project.identity.s(0), chord(header, project.collect.s()), project.identity.s()).apply_async()
+    worker.await_line('chord_unlock.*retry')
+
+    project.app.control.revoke([], root_ids=[result.parent.parent.parent.id])
+
+    for held in (result, result.parent):
+        with pytest.raises(TaskRevokedError):
+            held.get(timeout=TIMEOUT, follow_parents=False)
 
 
 def test_nothing_can_be_added_to_a_compatible_chord(project: ModuleType) -> None:
