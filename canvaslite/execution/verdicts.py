@@ -12,7 +12,14 @@ from collections.abc import Callable
 from canvaslite import states, wire
 from canvaslite.backends import chords
 from canvaslite.current import task_stack
-from canvaslite.exceptions import NotRegistered, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from canvaslite.exceptions import (
+    InvalidTaskError,
+    NotRegistered,
+    Retry,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 from canvaslite.execution.announcing import announce_end, call_after_return, call_hook, send_failure
 from canvaslite.execution.duplicates import repeat_record, stored_success
 from canvaslite.execution.keeping import keep, patiently, persist, record_failure
@@ -81,6 +88,13 @@ def record_unknown(run: Run, verdict: Verdict) -> Outcome:
                    f'{run.context.origin!r:.255}: is its module in imports or include, or found by autodiscover_tasks?')
 
 
+def record_invalid(run: Run, verdict: Verdict) -> Outcome:
+    """A header says what cannot be: an ETA that is no time. The worker has logged that."""
+    exc = InvalidTaskError(verdict.detail)
+    refuse(run, exc)
+    return Outcome(Kind.UNDECODABLE, exc)
+
+
 def record_time_limit(run: Run, verdict: Verdict) -> Outcome:
     """The parent has killed the process, and logged that: what its hooks would have done is done here."""
     run.end_with(TimeLimitExceeded(verdict.detail))
@@ -124,6 +138,7 @@ _RECORDERS: dict[str, Callable[[Run, Verdict], Outcome]] = {
     'died': record_lost,
     'timelimit': record_time_limit,
     'unknown': record_unknown,
+    'invalid': record_invalid,
 }
 
 

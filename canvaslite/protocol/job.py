@@ -14,12 +14,12 @@ class Verdict(NamedTuple):
     """Why a task is not to be run: whoever gets the job records it, for the parent never touches the result store."""
 
     #: One of ``revoked``, ``expired``, ``terminated``, ``lost``, ``died`` (lost, to go back to its queue unless that
-    #: happened too often), ``timelimit``, ``unknown``; or, without a message, ``sweep`` (look at the chords that are
-    #: due) and ``mark`` (as revoked, if they have not begun).
+    #: happened too often), ``timelimit``, ``unknown``, ``invalid``; or, without a message, ``sweep`` (look at the
+    #: chords that are due) and ``mark`` (as revoked, if they have not begun).
     kind: str
     #: ``lost``: the message for `WorkerLostError`. ``died``: also how often the worker has seen it.
     #: ``timelimit``: the limit in seconds. ``terminated``: the signal's name. ``unknown``: the task's name.
-    #: ``mark``: ids.
+    #: ``invalid``: why. ``mark``: ids.
     detail: Any = None
 
 

@@ -143,9 +143,14 @@ class Intake:
             id, name = _name_of(headers, 'id'), _name_of(headers, 'task')
             policy = self.policies.find(name)
             if policy is None:
-                self._refuse_unknown(received, id, name)
+                self._refuse(received, id, self.policies.unknown(name), 'unknown', name)
                 return
-            request = self._make_request(received, id, policy, headers)
+            try:
+                request = self._make_request(received, id, policy, headers)
+            except InvalidTaskError as exc:
+                self._tell_invalid(received, exc)
+                self._refuse(received, id, policy, 'invalid', str(exc))
+                return
         except Exception as exc:
             self._refuse_invalid(received, exc)
         else:
@@ -241,20 +246,23 @@ class Intake:
 
     # -- what is no task of ours
 
-    def _refuse_unknown(self, received: Received, id: str, name: str) -> None:
-        """A child tells those who wait for it, then it is rejected; the line in the log comes with the outcome."""
-        request = Request(received, id, self.policies.unknown(name), None)
-        request.condemn('unknown', name)
+    def _refuse(self, received: Received, id: str, policy: Policy, verdict: str, detail: str) -> None:
+        """A child tells those who wait for it, then it is rejected."""
+        request = Request(received, id, policy, None)
+        request.condemn(verdict, detail)
         self.state.hold(request)
         self.pool.submit_first(request)
 
     def _refuse_invalid(self, received: Received, exc: Exception) -> None:
+        self._tell_invalid(received, exc)
+        received.reject(False)
+
+    def _tell_invalid(self, received: Received, exc: Exception) -> None:
         said = one_line(exc)[:500]
         if not isinstance(exc, _EXPECTED):
             said = f'{type(exc).__name__}: {said}'
             logger.debug('While taking a message:', exc_info=exc)
         logger.error('Received and rejected an invalid task message: %s', for_log(f'{said}. {_describe(received)}'))
-        received.reject(False)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(sender=self.consumer, message=received.message, exc=exc)
 

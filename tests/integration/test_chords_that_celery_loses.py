@@ -14,7 +14,14 @@ import kombu
 import pytest
 
 from canvaslite import chain, chord, group, signature, states
-from canvaslite.exceptions import ChordError, DecodeError, NotRegistered, TimeLimitExceeded, WorkerLostError
+from canvaslite.exceptions import (
+    ChordError,
+    DecodeError,
+    InvalidTaskError,
+    NotRegistered,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 from tests.workers import WorkerProcess
 
 TIMEOUT = 40
@@ -271,6 +278,25 @@ def test_what_follows_a_message_that_cannot_be_read_fails(
             held.get(timeout=TIMEOUT, follow_parents=False)
     with pytest.raises(ChordError, match=f'{inner.parent[1].id} raised DecodeError'):
         inner.get(timeout=TIMEOUT, follow_parents=False)
+
+
+@on('redis', 'rpc')
+@pytest.mark.parametrize('said', [{'eta': 'soon'}, {'expires': 'late'}, {'time_limit': 'long'}], ids=str)
+def test_a_task_with_options_that_make_no_sense_fails_what_waits_for_it(
+    tasks: ModuleType, start: Start, said: dict[str, str]
+) -> None:
+    start()
+    one, wrong = tasks.identity.si, tasks.identity.si(0).set(**said)
+    plain = chain(one(1), wrong, one(2)).apply_async()
+    limited = group([wrong, one(1)], max_concurrency=1).apply_async()
+    body = chord([one(1), wrong], tasks.collect.s()).apply_async()
+
+    for held in (plain, plain.parent, limited[0]):
+        with pytest.raises(InvalidTaskError, match=next(iter(said.values()))):
+            held.get(timeout=TIMEOUT)
+    assert limited[1].get(timeout=TIMEOUT) == 1
+    with pytest.raises(ChordError, match='InvalidTaskError'):
+        body.get(timeout=TIMEOUT, follow_parents=False)
 
 
 # -- every store (rows 11, 42) -----------------------------------------------------------------------------------------
