@@ -96,7 +96,8 @@ class Run:
     def end_with(self, exc: BaseException) -> None:
         """Let the run end with `exc`: its type decides how."""
         if isinstance(exc, Reject):
-            self.kind = Kind.REQUEUED if exc.requeue else Kind.REJECTED
+            # A message that was acknowledged when its task started cannot go back.
+            self.kind = Kind.REQUEUED if exc.requeue and self.task.acks_late else Kind.REJECTED
         elif isinstance(exc, Ignore):
             self.kind = Kind.IGNORED
         elif isinstance(exc, Retry):

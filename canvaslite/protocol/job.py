@@ -18,7 +18,7 @@ class Verdict(NamedTuple):
     #: chords that are due) and ``mark`` (as revoked, if they have not begun).
     kind: str
     #: ``lost``: the message for `WorkerLostError`. ``died``: also how often the worker has seen it.
-    #: ``timelimit``: the limit in seconds. ``terminated``: the signal's name. ``unknown``: the task's name.
+    #: ``timelimit``: the limit in seconds. ``terminated``: the signal. ``unknown``: the task's name.
     #: ``invalid``: why. ``mark``: ids.
     detail: Any = None
 

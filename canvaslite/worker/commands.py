@@ -220,12 +220,12 @@ def hello(state: PanelState, from_node: str, revoked: Any = None, **kwargs: Any)
 def signal_number(signal: Any) -> int:
     """The number of a signal given by number or name (``TERM``, ``SIGTERM``); TERM's for None. Raises `ValueError`."""
     if signal is None:
-        return int(signals.SIGTERM)
+        return signals.SIGTERM
     if isinstance(signal, int):
         return signal
     name = str(signal).upper()
     try:
-        return int(signals.Signals[name if name.startswith('SIG') else f'SIG{name}'])
+        return signals.Signals[name if name.startswith('SIG') else f'SIG{name}']
     except KeyError:
         raise ValueError(f'there is no signal {signal!r}') from None
 
@@ -291,7 +291,7 @@ def _terminate_all(state: PanelState, requests: Iterable[Request], signum: int) 
     terminated = []
     for request in requests:
         if request.stage in (Stage.RESERVED, Stage.ACTIVE) and request.verdict is None:
-            logger.info('Terminating %s (%s)', request.id, signum)
+            logger.info('Terminating %s (%d)', request.id, signum)
             state.consumer.outcomes.terminate(request, signum)
             terminated.append(request.id)
     return terminated
@@ -358,7 +358,10 @@ def pool_shrink(state: PanelState, n: int = 1, **kwargs: Any) -> Any:
 
 def _resize(state: PanelState, resize: Callable[[int], None], n: Any, done: str) -> Any:
     try:
-        resize(int(n))
+        count = int(n)
+        if count < 0:
+            return nok(f'{count} is no number of processes to add or to take away')
+        resize(count)
     except ValueError as exc:
         return nok(str(exc))
     state.consumer.update_prefetch()

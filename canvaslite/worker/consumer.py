@@ -209,7 +209,7 @@ class Consumer:
             self.stop_consuming()
             self._drain(patience)
         if self.intake is not None:
-            self.intake.closed = True
+            self.intake.deaf = True
         self.task_consumer = None
         self._guarded(self.outcomes.flush)
         self._end_running()
@@ -224,8 +224,6 @@ class Consumer:
     def _end_running(self) -> None:
         """End what runs. Of that, the broker has what is acknowledged late; the rest is recorded as lost."""
         self.outcomes.stopping_cold = True
-        if not any(request.acknowledged for request in self.state.requests()):
-            return
         for request in self.take_back_unstarted():
             self.state.let_go(request)
         self.pool.end_running()

@@ -70,6 +70,8 @@ class Intake:
         self.subscription: Any = None
         #: Nothing more is taken: what still comes in goes back at once.
         self.closed = False
+        #: What still comes in is left to go back when the connection ends: till then the broker would send it again.
+        self.deaf = False
         self._tells = logger.isEnabledFor(logging.INFO)
 
     # -- the common case
@@ -79,8 +81,9 @@ class Intake:
         receipts = receipts or self.receipts
         receipts.expect(delivery)
         received = Received(delivery, receipts, self.reader)
-        if self.closed:
-            received.reject(True)
+        if self.closed or self.deaf:
+            if self.closed:
+                received.reject(True)
             return
         try:
             self._take_raw(received, delivery)
@@ -90,8 +93,9 @@ class Intake:
     def on_message(self, message: Any) -> None:
         """A message of any other transport."""
         received = KombuMessage(message, self.receipts, self.reader)
-        if self.closed:
-            received.reject(True)
+        if self.closed or self.deaf:
+            if self.closed:
+                received.reject(True)
             return
         try:
             received.check()

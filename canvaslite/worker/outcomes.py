@@ -87,7 +87,7 @@ class Outcomes:
             self._try_verdict_again(request, reason)
             return
         if request.signum is not None:
-            self._condemn(request, 'terminated', _signal_name(request.signum))
+            self._condemn(request, 'terminated', request.signum)
         elif not request.early and request.policy.reject_on_worker_lost:
             logger.error('Task %s[%s] was lost: %s', request.name, request.id, reason)
             times = self.deaths[request.id] = self.deaths.get(request.id, 0) + 1
@@ -166,9 +166,5 @@ class Outcomes:
 def _acknowledges_failure(request: Request) -> bool:
     verdict, policy = request.verdict, request.policy
     return policy.acks_on_timeout if verdict is not None and verdict.kind == 'timelimit' else policy.acks_on_failure
-
-
-def _signal_name(signum: int) -> str:
-    return signal.Signals(signum).name if signum in set(signal.Signals) else str(signum)
 
 

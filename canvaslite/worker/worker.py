@@ -64,6 +64,7 @@ class Worker:
         self.ready_callback = ready_callback
         self.bell = Doorbell(lambda: None)
         self.shutdown = Shutdown(self.hostname, self.bell.ring)
+        app.import_default_modules()  # which may listen to the signal
         signals.celeryd_init.send(sender=self.hostname, instance=self, conf=app.conf, options=options)
         self.setup_includes(include)
         self.setup_defaults(concurrency=concurrency, prefetch_multiplier=prefetch_multiplier, time_limit=time_limit,
@@ -91,10 +92,11 @@ class Worker:
     # -- making
 
     def setup_includes(self, include: Any) -> None:
-        """Import the modules of the app's tasks."""
+        """Import these modules besides those that the app names."""
         if include:
             self.app.conf.include = tuple(self.app.conf.include or ()) + tuple(_names(include))
-        self.app.import_default_modules()
+            for name in _names(include):
+                self.app.loader.import_task_module(name)
         self.app.finalize()
 
     def setup_defaults(self, **given: Any) -> None:

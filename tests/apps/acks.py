@@ -47,6 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     'die_early': {'reject_on_worker_lost': True, 'acks_late': False},
     'die_alone': {},
     'reject_requeued': {},
+    'reject_early': {'acks_late': False},
     'reject_dropped': {},
 }
 for _name, _options in OPTIONS.items():

@@ -1,5 +1,6 @@
 """The app of the integration tests; which package and which servers, the environment says."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -142,6 +143,15 @@ def span(self, path, name, seconds=0.0, then='return'):
     if then == 'die':
         os._exit(70)
     return name
+
+
+@app.task
+def stay(seconds):
+    """Take no notice of being told to end."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(BaseException):
+            time.sleep(until - time.monotonic())
 
 
 @app.task(ignore_result=True)

@@ -22,6 +22,7 @@ ENDS: dict[str, tuple[str, int, int, str, bool]] = {
     'die_early': ('die', 100, 1, 'WorkerLostError', False),
     'die_alone': ('die', 100, 1, 'WorkerLostError', False),
     'reject_requeued': ('reject and requeue', 4, 4, '4', False),
+    'reject_early': ('reject and requeue', 100, 1, 'Reject', False),
     'reject_dropped': ('reject', 100, 1, 'Reject', True),
 }
 

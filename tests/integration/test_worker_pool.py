@@ -72,6 +72,17 @@ def test_the_pool_is_resized_and_replaced_by_remote_control(
     assert project.add.delay(1, 1).get(timeout=60) == 2
 
 
+def test_a_pool_is_not_resized_by_a_number_below_zero(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    start_project_worker('-c', '3')
+    before = await_processes(project, 3)
+    for command in (project.app.control.pool_grow, project.app.control.pool_shrink):
+        (reply,) = command(-1, reply=True, timeout=20, limit=1)
+        assert '-1 is no number' in next(iter(reply.values()))['error']
+    assert await_processes(project, 3) == before
+
+
 MORE = """
 from canvaslite import shared_task
 from proj import app

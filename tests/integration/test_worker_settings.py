@@ -325,3 +325,16 @@ def test_tasks_run_and_a_lost_child_is_told_of_at_once_whatever_putlocks_and_los
     with pytest.raises(WorkerLostError, match='exitcode 70'):
         lost.get(timeout=60)
     assert [result.get(timeout=60) for result in results] == list(range(1, 101))
+
+
+def test_a_module_of_tasks_hears_of_the_workers_configuration_before_it_is_used(
+    servers: dict[str, str], start_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / 'main.py').write_text("from proj import app\napp.conf.include = ['listener']\n")
+    (tmp_path / 'listener.py').write_text(
+        'from canvaslite.signals import celeryd_init\n'
+        '@celeryd_init.connect\n'
+        'def configure(conf=None, **rest):\n'
+        '    conf.worker_concurrency = 3\n')
+    worker = start_worker('main', **servers)
+    assert 'concurrency: 3' in worker.output

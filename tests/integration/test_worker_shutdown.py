@@ -120,6 +120,23 @@ def test_a_cold_stop_fails_what_it_leaves_in_the_middle_where_tasks_are_no_proce
     assert (result.parent[1].state, begun(path)) == ('FAILURE', 1)
 
 
+def test_what_comes_in_during_a_cold_stop_goes_back_once(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    worker = start_project_worker(QUEUE_TYPE='quorum')
+    project.app.conf.task_default_queue_type = 'quorum'
+    project.stay.delay(600)
+    await_running(project, 1)
+    worker.signal(signal.SIGQUIT)
+    worker.await_line('Cold shutdown')
+    project.add.delay(1, 1)
+    assert worker.wait() == 1
+    with kombu.Connection(project.app.conf.broker_url) as connection:
+        message = connection.default_channel.basic_get('proj', no_ack=True)
+    # A queue with a delivery limit would have dropped what comes back again and again.
+    assert message.headers.get('x-delivery-count', 0) <= 1
+
+
 def test_in_the_solo_pool_a_task_has_the_time_of_a_soft_shutdown(
     project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
 ) -> None:

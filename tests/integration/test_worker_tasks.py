@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -101,6 +102,48 @@ def test_a_running_task_is_terminated(project: ModuleType, start_project_worker:
     assert project.app.control.terminate(result.id, reply=True, timeout=20, limit=1)
     with pytest.raises(TaskRevokedError, match='terminated'):
         result.get(timeout=60)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Return when `condition` holds."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, 'waited in vain'
+        time.sleep(0.01)
+
+
+def let_time_run_out(project: ModuleType, worker: Any, result: Any) -> None:
+    """The task has a limit of a second."""
+
+
+def terminate(project: ModuleType, worker: Any, result: Any) -> None:
+    result.revoke(terminate=True)
+
+
+def stop_coldly(project: ModuleType, worker: Any, result: Any) -> None:
+    worker.signal(signal.SIGQUIT)
+
+
+@pytest.mark.parametrize(('end', 'late'), [
+    (let_time_run_out, '0'), (terminate, '0'), (stop_coldly, '0'), (stop_coldly, '1')])
+def test_a_task_that_is_ended_lets_go_of_what_it_holds(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path, end: Callable[..., None], late: str
+) -> None:
+    worker = start_project_worker(ACKS_LATE=late)
+    notes = tmp_path / 'notes'
+    result = project.span.apply_async((str(notes), 'a', 600.0), time_limit=1 if end is let_time_run_out else None)
+    eventually(lambda: notes.exists() and ' 1 ' in notes.read_text())
+    end(project, worker, result)
+    eventually(lambda: ' -1 ' in notes.read_text())
+
+
+def test_a_task_that_does_not_let_itself_be_ended_is_killed_soon_after_its_limit(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    start_project_worker('-c', '1')
+    with pytest.raises(TimeLimitExceeded):
+        project.stay.apply_async((600,), time_limit=0.5).get(timeout=20)
+    assert project.add.delay(1, 1).get(timeout=20) == 2
 
 
 def test_an_expired_task_does_not_run(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:

@@ -6,7 +6,8 @@ more to do, when a run was not short, and when one of them has something to tell
 
 Signals: INT and TERM come to the whole process group or control group when the worker is asked to stop, which is
 the parent's business, so they are ignored; TERM ends the process only when the parent marked the running job for
-it. USR1 raises `SoftTimeLimitExceeded` in the job that it was meant for, and only in the task's own code.
+it, by `SystemExit` in the task's own code, which so lets go of what it holds. USR1 raises `SoftTimeLimitExceeded` in
+the job that it was meant for, and only in the task's own code.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class JobLoop:
         self.left = max_tasks
         self.max_memory = max_memory
         self.running = 0
+        #: The job that TERM has ended: its ``finally`` is not interrupted by another.
+        self.ending = 0
         self.held: list[bytes] = []
         self.held_since = 0.0
         self.last_was_short = False
@@ -104,7 +107,10 @@ class JobLoop:
         signal.signal(signal.SIGUSR1, self._on_usr1)
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
-        if self.running and self.page.terminated == self.running:
+        if self.running and self.page.terminated == self.running != self.ending:
+            self.ending = self.running
+            if user_code.running:
+                raise SystemExit(128 + signum)
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 

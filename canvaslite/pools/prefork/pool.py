@@ -36,8 +36,9 @@ LEAST_COST = 0.00005
 SHORT_TASK = 0.002
 #: A child that ends earlier than this many seconds after its start, without having been ready, is replaced with delay.
 EARLY_END = 1.0
-#: Seconds between a signal that is to end a task's process and the KILL that follows if it does not.
-TERMINATION_GRACE = 3.0
+#: Seconds between TERM, by which a task may let go of what it holds, and the KILL that follows if its process does not
+#: end: when a user asked for that, and when its time is up.
+TERMINATION_GRACE, LIMIT_GRACE = 3.0, 0.5
 #: Seconds between two looks, while there is something to look for.
 INTERVAL = 0.01
 #: Seconds after which what was sent ahead of a running task goes to others.
@@ -124,7 +125,7 @@ class PreforkPool(Pool):
 
     def restart(self) -> None:
         for child in list(self.children):
-            self._retire(child, replaced=True)
+            self._retire(child, replaced=child.replaced)  # one that ends for good does
 
     def _retire(self, child: ChildHandle, replaced: bool) -> None:
         child.closing, child.replaced = True, replaced
@@ -219,6 +220,7 @@ class PreforkPool(Pool):
         request, cost = known
         if child.timers and child.timed == seq:
             child.cancel_timers()
+            child.fate = None  # it ended by itself after all
         if elapsed >= 0.0:
             request.pace.note(elapsed)
         if kind == Kind.SWEPT:
@@ -286,16 +288,23 @@ class PreforkPool(Pool):
         except OSError as exc:  # no memory, or no more processes allowed
             self._fork_later(index, str(exc))
 
-    def terminate_job(self, request: Any, signum: int) -> bool:
+    def terminate_job(self, request: Any, signum: int, grace: float = TERMINATION_GRACE) -> bool:
         for child in self.children:
             running = child.page.running()
             if running and child.inflight.get(running, (None,))[0] is request:
-                child.page.terminated = child.page.soft_limited = running
-                child.send_signal(signum)
-                if signum == signal.SIGTERM:  # not heard while C code runs
-                    self.hub.call_later(TERMINATION_GRACE, self._kill_if_still_running, child, running)
+                child.page.soft_limited = running
+                if signum == signal.SIGTERM:
+                    self.end_job(child, running, grace)
+                else:
+                    child.send_signal(signum)
                 return True
         return False
+
+    def end_job(self, child: ChildHandle, seq: int, grace: float) -> None:
+        """End the process that runs job `seq`, by KILL if it does not heed TERM, as while C code runs."""
+        child.page.terminated = seq
+        child.send_signal(signal.SIGTERM)
+        self.hub.call_later(grace, self._kill_if_still_running, child, seq)
 
     def _kill_if_still_running(self, child: ChildHandle, seq: int) -> None:
         if child in self.children and child.page.running() == seq:
@@ -304,7 +313,7 @@ class PreforkPool(Pool):
     def end_running(self) -> None:
         for request in list(self.running()):
             if request.verdict is None:
-                self.terminate_job(request, signal.SIGKILL)
+                self.terminate_job(request, signal.SIGTERM, LIMIT_GRACE)
 
     def stop(self, timeout: float) -> None:
         self._stopping = True
@@ -445,4 +454,4 @@ class Watch:
     def _on_hard_limit(self, child: ChildHandle, seq: int, limit: float) -> None:
         if child.page.running() == seq:
             child.fate = limit
-            child.send_signal(signal.SIGKILL)
+            self.pool.end_job(child, seq, LIMIT_GRACE)

@@ -102,13 +102,16 @@ def test_an_error_in_a_hook_does_not_change_the_outcome(app: Celery, execute: An
     assert 'handler raised' in caplog.text
 
 
-@pytest.mark.parametrize(('raised', 'kind', 'state'), [
-    (Ignore(), Kind.IGNORED, 'PENDING'),
-    (Reject('bad', requeue=True), Kind.REQUEUED, 'PENDING'),
-    (Reject('bad'), Kind.REJECTED, 'FAILURE'),
+@pytest.mark.parametrize(('raised', 'late', 'kind', 'state'), [
+    (Ignore(), False, Kind.IGNORED, 'PENDING'),
+    (Reject('bad', requeue=True), True, Kind.REQUEUED, 'PENDING'),
+    (Reject('bad', requeue=True), False, Kind.REJECTED, 'FAILURE'),
+    (Reject('bad'), True, Kind.REJECTED, 'FAILURE'),
 ])
-def test_a_task_may_choose_its_outcome(app: Celery, execute: Any, raised: Exception, kind: Kind, state: str) -> None:
-    @app.task(name='t')
+def test_a_task_may_choose_its_outcome(
+    app: Celery, execute: Any, raised: Exception, late: bool, kind: Kind, state: str
+) -> None:
+    @app.task(name='t', acks_late=late)
     def t() -> None:
         raise raised
     assert execute(t, id=f'i-{kind}').kind is kind

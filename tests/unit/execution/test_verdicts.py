@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -29,13 +30,13 @@ def test_a_revoked_task_is_stored_and_announced_as_such(app: Celery, execute: An
         heard.append((request.id, terminated, signum, expired))
     signals.task_revoked.connect(listen)
     try:
-        outcome = execute(never, id=kind, verdict=Verdict(kind, 'SIGTERM' if kind == 'terminated' else None))
+        outcome = execute(never, id=kind, verdict=Verdict(kind, signal.SIGTERM if kind == 'terminated' else None))
     finally:
         signals.task_revoked.disconnect(listen)
     assert outcome.kind is Kind.REVOKED
     with pytest.raises(TaskRevokedError, match=kind):
         app.AsyncResult(kind).get(timeout=1)
-    assert heard == [(kind, kind == 'terminated', 'SIGTERM' if kind == 'terminated' else None, kind == 'expired')]
+    assert heard == [(kind, kind == 'terminated', signal.SIGTERM if kind == 'terminated' else None, kind == 'expired')]
 
 
 def test_the_rest_of_a_revoked_tasks_chain_is_revoked_with_it(app: Celery, execute: Any, never: Any) -> None:

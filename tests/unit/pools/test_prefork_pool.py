@@ -148,7 +148,7 @@ def test_term_ends_a_child_only_when_the_parent_says_so(loop: Loop) -> None:
     assert not loop.recorder.lost and list(pool.running()) == [request]
     assert pool.terminate_job(request, signal.SIGTERM)
     loop.turn_until(lambda: loop.recorder.lost)
-    assert 'SIGTERM' in loop.recorder.lost[0][1]
+    assert f'exitcode {128 + signal.SIGTERM}' in loop.recorder.lost[0][1]
 
 
 def test_a_verdict_reaches_the_child(loop: Loop) -> None:
@@ -183,6 +183,18 @@ def test_the_pool_grows_and_shrinks(loop: Loop) -> None:
     assert pool.num_processes == 1
     loop.run(pool, Request('nothing'))
     assert len(loop.recorder.finished) == 1
+
+
+def test_what_was_to_end_for_good_is_not_replaced_when_the_pool_is_restarted(loop: Loop) -> None:
+    pool = loop.start(PreforkPool, 3)
+    for _ in range(3):
+        pool.submit(Request('sleep 1'))
+    loop.turn_until(lambda: len(loop.recorder.started) == 3)
+    pool.shrink(2)
+    pool.restart()
+    old = list(pool.children)
+    loop.turn_until(lambda: not set(old).intersection(pool.children))
+    assert len(pool.children) == pool.num_processes == 1
 
 
 def test_children_do_not_hold_each_others_sockets(loop: Loop) -> None:
