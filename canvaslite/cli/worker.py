@@ -79,10 +79,13 @@ def worker(session: Any, without_gossip: bool, without_mingle: bool, without_hea
         instance = Worker(app, **{name: value for name, value in options.items() if value is not None})
     except ImproperlyConfigured as error:
         raise click.ClickException(str(error)) from None
-    app.log.setup(
-        instance.loglevel, instance.logfile, redirect_stdouts=app.conf.worker_redirect_stdouts,
-        redirect_level=app.conf.worker_redirect_stdouts_level, colorize=False if session.no_color else None,
-        hostname=instance.hostname)
+    try:
+        app.log.setup(
+            instance.loglevel, instance.logfile, redirect_stdouts=app.conf.worker_redirect_stdouts,
+            redirect_level=app.conf.worker_redirect_stdouts_level, colorize=False if session.no_color else None,
+            hostname=instance.hostname)
+    except OSError as error:
+        raise click.ClickException(f'--logfile: {error}') from None
     if not session.quiet:
         print(render_banner(instance), file=sys.__stdout__, flush=True)
     if privileged:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kombu.utils.limits import TokenBucket
 
+from canvaslite.exceptions import ImproperlyConfigured
 from canvaslite.pools.base import Pace
 from canvaslite.utils.functional import either
 
@@ -18,12 +19,21 @@ def parse_rate(rate: Any) -> float:
     """Tasks per second of a limit like ``10``, ``'10/s'``, ``'100/m'``, ``'1/h'``; 0 for none. Raises `ValueError`."""
     if not rate:
         return 0.0
-    if not isinstance(rate, str):
-        return float(rate)
-    count, _, unit = rate.partition('/')
+    count, _, unit = str(rate).partition('/')
     if (unit or 's') not in _SECONDS:
         raise ValueError(f'invalid rate limit {rate!r}: the unit is one of s, m, h')
+    if not 0 <= float(count) < float('inf'):
+        raise ValueError(f'invalid rate limit {rate!r}: it is a number from 0 on')
     return float(count) / _SECONDS[unit or 's']
+
+
+def parse_limit(seconds: Any) -> float | None:
+    """A time limit in seconds, which may be given as text; None for none. Raises `ValueError`."""
+    if isinstance(seconds, str):
+        seconds = float(seconds)
+    if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not seconds >= 0):
+        raise ValueError(f'invalid time limit {seconds!r:.100}: it is a number of seconds from 0 on')
+    return seconds
 
 
 class Bucket:
@@ -77,22 +87,23 @@ class Policy(Pace):
         self.acks_on_timeout = bool(either(getattr(task, 'acks_on_timeout', None), acks))
         self.reject_on_worker_lost = bool(getattr(task, 'reject_on_worker_lost', False)
                                           and not getattr(task, 'retry_on_worker_lost', False))
-        hard = getattr(task, 'time_limit', None) or hard
-        soft = getattr(task, 'soft_time_limit', None) or soft
+        try:
+            hard = parse_limit(getattr(task, 'time_limit', None)) or hard
+            soft = parse_limit(getattr(task, 'soft_time_limit', None)) or soft
+            rate = parse_rate(getattr(task, 'rate_limit', None)) if rate_limited else 0.0
+        except ValueError as exc:
+            raise ImproperlyConfigured(f'Task {self.name}: {exc}') from None
         self.limits = (hard, soft) if hard or soft else None
-        rate = parse_rate(getattr(task, 'rate_limit', None)) if rate_limited else 0.0
         self.bucket = Bucket(rate) if rate else None
 
     def limits_of(self, timelimit: Any) -> tuple[float | None, float | None] | None:
         """The limits of a message with this ``timelimit`` header. Raises `ValueError` when it is no pair of numbers."""
         if timelimit is None or timelimit in _NO_LIMITS:
             return self.limits
-        if not isinstance(timelimit, (list, tuple)) or len(timelimit) != 2 or any(
-                value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0)
-                for value in timelimit):
+        if not isinstance(timelimit, (list, tuple)) or len(timelimit) != 2:
             raise ValueError(f'timelimit is {timelimit!r:.100}, not a pair of numbers, or None, from 0 on')
         own_hard, own_soft = self.limits or (None, None)
-        hard, soft = timelimit[0] or own_hard, timelimit[1] or own_soft
+        hard, soft = parse_limit(timelimit[0]) or own_hard, parse_limit(timelimit[1]) or own_soft
         return (hard, soft) if hard or soft else None
 
 

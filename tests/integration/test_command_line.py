@@ -46,6 +46,18 @@ def test_an_app_module_that_raises_on_import(run: Callable[..., Any]) -> None:
     check_one_line(run('-A', 'mine', 'worker', app='import not_installed_here\n'), 'not_installed_here')
 
 
+@pytest.mark.parametrize(('option', 'wanted'), [
+    ("rate_limit='5/d'", "'5/d'"), ("rate_limit='-1'", "'-1'"), ("time_limit='soon'", "'soon'")])
+def test_a_limit_of_a_task_that_is_none(run: Callable[..., Any], option: str, wanted: str) -> None:
+    app = APP.format(broker='memory://', backend='cache+memory://') + f'@app.task({option})\ndef limited(): pass\n'
+    check_one_line(run('-A', 'mine', 'worker', app=app), 'mine.limited', wanted)
+
+
+def test_a_log_in_a_folder_that_is_not_there(run: Callable[..., Any]) -> None:
+    app = APP.format(broker='memory://', backend='cache+memory://')
+    check_one_line(run('-A', 'mine', 'worker', '-f', 'nowhere/log', app=app), '--logfile', 'nowhere/log')
+
+
 def test_an_unknown_option(run: Callable[..., Any]) -> None:
     check_one_line(
         run('-A', 'mine', 'worker', '--no-such-option', app=APP.format(broker='memory://', backend=None)),

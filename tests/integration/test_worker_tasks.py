@@ -47,6 +47,15 @@ def test_limits_of_the_call_end_a_task(project: ModuleType, start_project_worker
     assert project.add.delay(1, 1).get(timeout=60) == 2
 
 
+def test_a_limit_may_be_text_as_it_comes_from_the_environment(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    start_project_worker()
+    assert project.add.apply_async((1, 1), time_limit='30', soft_time_limit='20.5').get(timeout=20) == 2
+    with pytest.raises(TimeLimitExceeded):
+        project.sleep.apply_async((600,), time_limit='0.5').get(timeout=20)
+
+
 def test_the_workers_own_limit_ends_a_task(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
     start_project_worker('--time-limit', '1')
     with pytest.raises(TimeLimitExceeded):

@@ -59,7 +59,7 @@ def test_rate_limits_are_tasks_per_second(limit: Any, rate: float) -> None:
     assert parse_rate(limit) == rate
 
 
-@pytest.mark.parametrize('limit', ['10/d', 'many', '/s'])
+@pytest.mark.parametrize('limit', ['10/d', 'many', '/s', '-1', -1, 'nan/m', 'inf'])
 def test_a_rate_limit_that_is_none_is_refused(limit: str) -> None:
     with pytest.raises(ValueError):
         parse_rate(limit)
@@ -109,10 +109,12 @@ def test_limits_come_from_the_message_then_the_task_then_the_worker() -> None:
     assert none.limits == (60, 50)
     assert own.limits_of([None, 5]) == (30, 5)
     assert none.limits_of((1.5, None)) == (1.5, 50)
+    assert none.limits_of(['2.5', None]) == (2.5, 50)
     assert policies.find('unknown') is None
 
 
-@pytest.mark.parametrize('timelimit', ['soon', [1], [1, 2, 3], ['a', None], {'a': 1}, 7, [True, None]])
+@pytest.mark.parametrize('timelimit', [
+    'soon', [1], [1, 2, 3], ['a', None], ['-1', None], ['nan', None], {'a': 1}, 7, [True, None]])
 def test_limits_that_are_no_pair_of_numbers_are_refused(timelimit: Any) -> None:
     policy = Policies({'one': task()}).find('one')
     assert policy is not None
