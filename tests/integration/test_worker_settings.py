@@ -336,5 +336,5 @@ def test_a_module_of_tasks_hears_of_the_workers_configuration_before_it_is_used(
         '@celeryd_init.connect\n'
         'def configure(conf=None, **rest):\n'
         '    conf.worker_concurrency = 3\n')
-    worker = start_worker('main', **servers)
+    worker = start_worker('main', '-l', 'INFO', **servers)
     assert 'concurrency: 3' in worker.output
