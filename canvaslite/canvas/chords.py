@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from kombu.exceptions import SerializerNotInstalled
+
 from canvaslite.canvas.copying import copy_options
 from canvaslite.canvas.freezing import Freezing, bind_end, drive, first_ancestor
 from canvaslite.canvas.groups import group
@@ -17,7 +19,7 @@ from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signatur
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header, slots_of
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
 from canvaslite.current import current_app
-from canvaslite.exceptions import CPendingDeprecationWarning
+from canvaslite.exceptions import CPendingDeprecationWarning, EncodeError
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.utils.functional import maybe_list, user_stacklevel
 from canvaslite.utils.uuid import uuid
@@ -267,14 +269,17 @@ class _chord(Canvas):
 def _send(app: Any, header: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
     """Send the header of an open chord. If that fails nobody waits for the body, and what was sent counts no more.
 
-    Not inside a task: that may run again, and send the header again.
+    Not inside a task: that may run again, and send the header again. But what cannot be written never was sent, and
+    who fails by that tells those who wait.
     """
     try:
         return header.apply_async(args, kwargs, **options)
     except Exception as exc:
-        if app.current_worker_task is None:
-            with suppress(Exception):  # that the store is away as well is not what the caller has to know
+        with suppress(Exception):  # that the store is away as well is not what the caller has to know
+            if app.current_worker_task is None:
                 app.backend.abort_chord(header.id, f'its header could not be sent: {exc!r:.200}')
+            elif isinstance(exc, (EncodeError, SerializerNotInstalled)):
+                app.backend.join.forget(header.id)
         raise
 
 

@@ -98,6 +98,11 @@ def fail_quietly(x):
 
 
 @app.task
+def unserializable():
+    return object()
+
+
+@app.task
 def fail_with(text):
     raise ValueError(text)
 

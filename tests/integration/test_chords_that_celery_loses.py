@@ -17,6 +17,7 @@ from canvaslite import chain, chord, group, signature, states
 from canvaslite.exceptions import (
     ChordError,
     DecodeError,
+    EncodeError,
     InvalidTaskError,
     NotRegistered,
     TimeLimitExceeded,
@@ -278,6 +279,19 @@ def test_what_follows_a_message_that_cannot_be_read_fails(
             held.get(timeout=TIMEOUT, follow_parents=False)
     with pytest.raises(ChordError, match=f'{inner.parent[1].id} raised DecodeError'):
         inner.get(timeout=TIMEOUT, follow_parents=False)
+
+
+@on('redis', 'sqlite')
+def test_a_chord_that_a_step_cannot_send_is_no_second_failure(tasks: ModuleType, start: Start, notes: Path) -> None:
+    start()
+    waiting = chord([tasks.identity.s(), tasks.identity.si(1)], tasks.collect.s())
+    result = chain(tasks.unserializable.si(), waiting).on_error(tasks.note.s(path=str(notes))).apply_async()
+
+    with pytest.raises(EncodeError):
+        result.get(timeout=TIMEOUT)
+    settle(tasks)
+    assert tasks.app.backend.join.due(time.time() + 3600, 10) == [], 'nobody will look at it again, and see it fail'
+    assert [line.split()[1] for line in notes.read_text().splitlines()] == ['EncodeError']
 
 
 @on('redis', 'rpc')
