@@ -113,6 +113,8 @@ class _chord(Canvas):
         """
         kwargs = dict(kwargs or {})
         body = kwargs.pop('body', None) or self.body
+        if body is None:
+            raise TypeError('a chord needs a body: chord(header, body), or chord(header)(body)')
         if not self._disposable and self.app.conf.canvas_strict:
             copy, options = strict_copy(self.with_body(maybe_signature(body, app=self._app)), options)
             return copy.apply_async(args, kwargs, task_id=task_id, producer=producer, **options)

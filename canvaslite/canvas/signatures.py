@@ -93,7 +93,10 @@ class Signature(dict[str, Any]):
 
     @classmethod
     def _type_of(cls, d: Mapping[str, Any]) -> type[Signature]:
-        subtask_type = d.get('subtask_type')
+        try:
+            subtask_type = d.get('subtask_type')
+        except AttributeError:
+            raise TypeError(f'a canvas is made of signatures, not of {type(d).__name__}: {d!r:.100}') from None
         try:
             return cls.TYPES[subtask_type] if subtask_type else Signature
         except KeyError:

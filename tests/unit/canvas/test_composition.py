@@ -74,6 +74,13 @@ def test_a_generator_is_not_touched_before_its_members_are_needed(app: Celery, s
     assert taken == ['a', 'b']
 
 
+def test_what_a_canvas_cannot_be_made_of_is_said(s: S) -> None:
+    with pytest.raises(TypeError, match='a chord needs a body'):
+        chord([s('a')]).apply_async()
+    with pytest.raises(TypeError, match='made of signatures, not of int: 1'):
+        group([1]).apply_async()
+
+
 def test_a_chord_without_a_header_is_refused(s: S) -> None:
     with pytest.raises(TypeError):
         chord(None, s('body'))
