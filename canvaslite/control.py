@@ -240,14 +240,22 @@ class Control:
 
     @contextmanager
     def _connected(self, connection: Any) -> Iterator[Any]:
-        """`connection`, or one of the pool; not one that was lost while nobody used it: a command is sent once."""
+        """`connection`, or one of the pool; not one that was lost while nobody used it: a command is sent once. If the
+        broker takes no messages now, the end of that is not waited for."""
         with self.app.connection_or_acquire(connection) as conn:
-            if connection is None and conn.transport.driver_type == 'amqp':
-                try:
-                    conn.default_channel.basic_qos(0, 0, False)
-                except conn.connection_errors:
-                    conn.collect()
-            yield conn
+            if connection is not None or conn.transport.driver_type != 'amqp':
+                yield conn
+                return
+            try:
+                conn.default_channel.basic_qos(0, 0, False)
+            except conn.connection_errors:
+                conn.collect()
+            inner = conn.default_channel.connection
+            before, inner.write_timeout = inner.write_timeout, self.app.conf.broker_confirm_timeout
+            try:
+                yield conn
+            finally:
+                inner.write_timeout = before
 
     def revoke(self, task_id: Any, destination: Any = None, terminate: bool = False, signal: Any = 'SIGTERM',
                **kwargs: Any) -> Any:

@@ -303,8 +303,9 @@ class Connection(pyamqp.Connection):  # type: ignore[misc]
     # --- the end -----------------------------------------------------------------------------
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
-        """Take leave of the broker, without waiting long for its answer; a lost connection is only let go."""
-        if self._transport is not None and not self._transport.connected:
+        """Take leave of the broker, without waiting long for its answer; a lost connection is only let go, and one that
+        the broker blocks."""
+        if self._transport is not None and (self.blocked or not self._transport.connected):
             self.collect()
             return None
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from amqp import spec
 from amqp.exceptions import RecoverableConnectionError
 from kombu.transport import pyamqp
 from vine import promise
@@ -21,6 +22,7 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
     #: The `amqp.Connection` of this package, ``None`` once the channel is closed.
     connection: Any
     channel_id: int
+    is_closing: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Set while the channel is in confirm mode.
@@ -103,6 +105,15 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         """Wait for the broker's answer to a method. Raises `RecoverableConnectionError` when the connection is dead."""
         with self._open_connection().awaiting_answer():
             return super().wait(*args, **kwargs)
+
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        """Close it, without waiting for a broker that hears nothing because it blocks the connection."""
+        if self.connection is None or not self.connection.blocked:
+            return super().close(*args, **kwargs)
+        if self.is_open and not self.is_closing:
+            self.is_closing = True
+            self.send_method(spec.Channel.Close, 'BsBB', (0, '', 0, 0))
+        return None
 
     def confirm_select(self, nowait: bool = False) -> Any:
         """Put the channel into confirm mode."""

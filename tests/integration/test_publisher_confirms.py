@@ -342,6 +342,18 @@ def test_a_call_while_the_broker_lacks_memory_is_there_once_when_it_has_it_again
     assert taken() == dict.fromkeys(sent, 1)
 
 
+def test_a_remote_control_command_while_the_broker_lacks_memory_is_an_error_that_says_so(
+        broker_url: str, make_app: MakeApp, alarm: Callable[[bool], Any]) -> None:
+    app = make_app(broker_url, broker_confirm_timeout=1.5)
+    assert app.control.inspect(timeout=0.1).ping() is None
+    alarm(True)
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match='memory or disk alarm'):
+            app.control.inspect(timeout=0.1).ping()
+    alarm(False)
+    assert app.control.inspect(timeout=0.1).ping() is None
+
+
 def test_what_a_task_sends_while_the_broker_lacks_memory_waits_and_is_there_once(
         broker_url: str, make_app: MakeApp, taken: Callable[..., Counter[str]], alarm: Callable[[bool], Any]) -> None:
     app = make_app(broker_url, broker_confirm_timeout=0.3, broker_confirm_window=1)
