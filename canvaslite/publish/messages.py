@@ -17,7 +17,7 @@ from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.serialization import registry
 from kombu.utils import json as kombu_json
 
-from canvaslite import wire
+from canvaslite import exceptions, wire
 from canvaslite.transport.properties import encode_properties
 from canvaslite.transport.signed import sign_message
 from canvaslite.utils import deepjson
@@ -223,6 +223,8 @@ class BodyEncoder:
                     return deepjson.dumps(payload).encode()
             data = self.codec.encoder(plain_copy(payload))
         except Exception as exc:
+            if isinstance(exc, exceptions.SoftTimeLimitExceeded):  # the task's, which may catch it
+                raise
             raise EncodeError(exc) from exc
         return data.encode() if isinstance(data, str) else data
 

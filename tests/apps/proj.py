@@ -145,6 +145,25 @@ def span(self, path, name, seconds=0.0, then='return'):
     return name
 
 
+class Slow:
+    """A value that takes `seconds` to become JSON."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __json__(self):
+        time.sleep(self.seconds)
+        return self.seconds
+
+
+@app.task
+def send_slowly(seconds):
+    try:
+        add.delay(1, Slow(seconds))
+    except package.exceptions.SoftTimeLimitExceeded:
+        return 'interrupted'
+
+
 @app.task
 def stay(seconds):
     """Take no notice of being told to end."""

@@ -47,6 +47,13 @@ def test_limits_of_the_call_end_a_task(project: ModuleType, start_project_worker
     assert project.add.delay(1, 1).get(timeout=60) == 2
 
 
+def test_a_task_catches_the_soft_limit_that_strikes_while_it_sends_another(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    start_project_worker()
+    assert project.send_slowly.apply_async((600,), soft_time_limit=0.5).get(timeout=20) == 'interrupted'
+
+
 def test_a_limit_may_be_text_as_it_comes_from_the_environment(
     project: ModuleType, start_project_worker: Callable[..., Any]
 ) -> None:
