@@ -281,7 +281,8 @@ def _discard_waiting(state: PanelState, requests: Iterable[Request]) -> None:
     revoked = {request for request in requests if request.stage is Stage.RESERVED and request.verdict is None}
     if not revoked:
         return
-    for request in state.consumer.pool.withdraw(revoked.__contains__):
+    for request in (*state.consumer.pool.withdraw(revoked.__contains__),
+                    *state.consumer.policies.empty_buckets(revoked.__contains__)):
         logger.info('Discarding revoked task: %s[%s]', request.name, request.id)
         request.condemn('revoked')
         state.consumer.pool.submit_first(request)

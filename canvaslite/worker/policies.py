@@ -58,9 +58,10 @@ class Bucket:
                 return
             release(self.waiting.popleft())
 
-    def empty(self) -> list[Any]:
-        """Take out what waits."""
-        taken, self.waiting = list(self.waiting), deque()
+    def withdraw(self, unwanted: Callable[[Any], bool]) -> list[Any]:
+        """Take out what waits and is `unwanted`."""
+        taken = [request for request in self.waiting if unwanted(request)]
+        self.waiting = deque(request for request in self.waiting if not unwanted(request))
         return taken
 
 
@@ -142,10 +143,10 @@ class Policies:
             policy.task = self.tasks.get(policy.name, policy.task)
             policy.read(self.hard, self.soft, self.rate_limited)
 
-    def empty_buckets(self) -> list[Any]:
-        """Take out the requests that wait for a rate limit."""
+    def empty_buckets(self, unwanted: Callable[[Any], bool] = lambda request: True) -> list[Any]:
+        """Take out the requests that wait for a rate limit, or those of them that are `unwanted`."""
         return [request for policy in self.known.values() if policy.bucket is not None
-                for request in policy.bucket.empty()]
+                for request in policy.bucket.withdraw(unwanted)]
 
     def counts(self) -> dict[str, int]:
         """How many tasks ended here, by name."""

@@ -111,6 +111,23 @@ def test_a_revoked_task_does_not_run(project: ModuleType, start_project_worker: 
     assert project.add.delay(1, 1).get(timeout=60) == 2
 
 
+def test_a_task_that_is_revoked_while_it_waits_for_its_rate_limit_does_not_run(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    worker = start_project_worker()
+    control = project.app.control
+    assert control.rate_limit('proj.record', '1/h', reply=True, timeout=20, limit=1)
+    results = [project.record.delay(str(tmp_path / 'ran'), number) for number in range(3)]
+    worker.await_line('proj.record.* received', count=3)
+    results[1].revoke()
+    worker.await_line(f'Discarding revoked task: proj.record.{results[1].id}')
+    assert control.rate_limit('proj.record', None, reply=True, timeout=20, limit=1)
+    assert [results[0].get(timeout=20), results[2].get(timeout=20)] == [0, 2]
+    with pytest.raises(TaskRevokedError):
+        results[1].get(timeout=20)
+    assert (tmp_path / 'ran').read_text().split() == ['0', '2']
+
+
 def test_a_running_task_is_terminated(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
     worker = start_project_worker()
     result = project.sleep.delay(30)
