@@ -61,7 +61,9 @@ def take_step(when: str) -> None:
         except FileNotFoundError:
             return  # another process took the same step, or nobody waits for it any more
         # Its other processes go on for a moment; those that are started in its place take longer.
-        (FOLDER / 'killed').write_text(str(time.time() + (0 if who.endswith('child') else LAST_BREATH)))
+        unfinished = FOLDER / '.killed'
+        unfinished.write_text(str(time.time() + (0 if who.endswith('child') else LAST_BREATH)))
+        unfinished.rename(FOLDER / 'killed')
     if who == 'nobody':
         while not (FOLDER / 'answered').exists():
             time.sleep(0.005)
