@@ -329,9 +329,12 @@ class QueueJoin(ChordJoin):
         # Where the body finds its chord's queue, and until when that is there at least.
         return f'{claim.group_id} {time.time() + self.expires if self.expires else inf:.0f}'
 
-    def keep_outcome(self, attempt: str, task_id: str, outcome: bytes, send: Callable[[Any], Any]) -> None:
-        """Have the body's result leave by ``send(producer)``, and its chord's queue say so, in one step."""
-        self._talk(Link.add_with, queue_of(attempt.split()[0]), [RAN, task_id], outcome, send)
+    def keep_outcome(self, attempt: str, task_id: str, outcome: bytes, send: Callable[[Any], Any],
+                     following: Sequence[Any] = ()) -> None:
+        """Have the body's result leave by ``send(producer)``, with the messages that follow it, and its chord's queue
+        say so, in one step."""
+        said = [RAN, task_id, True] if following else [RAN, task_id]
+        self._talk(Link.add_with, queue_of(attempt.split()[0]), said, outcome, send, following)
 
     def outcome(self, attempt: str, task_id: str) -> Mapping[str, Any] | None:
         """The outcome of a body whose result has left; None if it has not. Raises `ConnectionError` while somebody else
@@ -341,8 +344,10 @@ class QueueJoin(ChordJoin):
         if held is None:
             # Removed when all was done; or nobody came for so long that RabbitMQ removed it.
             return SETTLED if time.time() < float(until) else None
-        return None if task_id not in held.ran else self.backend.meta_from_decoded(
-            self.backend.decode(held.ran[task_id]))
+        if task_id not in held.ran:
+            return None
+        outcome, followed = held.ran[task_id]
+        return {**self.backend.meta_from_decoded(self.backend.decode(outcome)), 'followed': followed}
 
     def _read(self, link: Link, group_id: str) -> Holding | None:
         held = Holding(link, group_id)

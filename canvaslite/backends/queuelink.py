@@ -27,7 +27,7 @@ LOST: tuple[type[Exception], ...] = (*Connection.recoverable_connection_errors, 
 HEAD = 'head'  #: size or None, shape or None; the packed body follows. What came before is of an older chord
 SIZE, MORE = 'size', 'more'  #: a number, and of MORE the task that was added or None
 PART = 'part'  #: task id, place, state; the result follows in the second line
-RAN = 'ran'  #: id of a body whose result has left; its outcome follows
+RAN = 'ran'  #: id of a body whose result has left, true if what follows it has as well; its outcome follows
 OVER = 'over'  #: nothing; the chord has failed
 END = 'end'  #: whoever reads up to here
 #: Id, size or None, deadline or None of a chord, and whether its queue stays for the body, in the queues of watches.
@@ -85,21 +85,24 @@ class Link:
                              + channel.frames('', queue, PERSISTENT, head, True), 2)
         channel.wait_for_confirms()
 
-    def add_with(self, queue: str, said: Sequence[Any], more: bytes, send: Callable[[Any], Any]) -> None:
-        """Add a message to a queue, if that is there, and ``send`` by a producer: both or none, whoever dies. The queue
-        is one of parts that came late and are of no use: if it is full of them, it is emptied."""
+    def add_with(self, queue: str, said: Sequence[Any], more: bytes, send: Callable[[Any], Any],
+                 messages: Sequence[Any]) -> None:
+        """Add a message to a queue, if that is there, ``send`` by a producer, and publish `messages`: all or nothing,
+        whoever dies. The queue is one of parts that came late and are of no use: if it is full of them, it is emptied.
+        """
         if self._atomic is None:
             self._atomic = self.connection.channel()
             self._atomic.tx_select()
         # No more lasting than what it stands for: a restart of the broker takes both.
         self._atomic.publish_raw('', queue, _SHORT_LIVED, message_of(said, more))
         send(Producer(self._atomic))
+        publish_all(self._atomic, messages)
         try:
             self._atomic.tx_commit()
         except PreconditionFailed:  # the queue is full; that has closed the channel, and opened it anew
             self._atomic.tx_select()
             self.channel.queue_purge(queue)
-            self.add_with(queue, said, more, send)
+            self.add_with(queue, said, more, send, messages)
 
     def remove(self, queue: str) -> None:
         """Delete a queue, whatever the broker may have closed the channel for."""
@@ -114,6 +117,17 @@ class Link:
         except NotFound:
             return None
         return messages, consumers
+
+
+def publish_all(channel: Any, messages: Sequence[Any]) -> None:
+    """Publish raw messages on a channel with transactions."""
+    for message in messages:
+        for entity in message.destination.declare:
+            maybe_declare(entity, channel)
+    if messages:
+        channel.write_frames(b''.join(
+            channel.frames(to.exchange, to.routing_key, properties, body, to.mandatory or to.expected)
+            for to, properties, body in messages), len(messages))
 
 
 def message_of(said: Sequence[Any], more: Any = b'') -> bytes:
@@ -137,8 +151,8 @@ class Holding:
         self.more: dict[str | int, int] = {}
         #: State and encoded result of each slot.
         self.parts: dict[tuple[str, int | None], tuple[str, bytes]] = {}
-        #: The outcomes of bodies, encoded, by task id.
-        self.ran: dict[str, bytes] = {}
+        #: The outcomes of bodies, encoded, by task id; and whether what follows them is out.
+        self.ran: dict[str, tuple[bytes, bool]] = {}
         #: Numbers of the last message, and of those that nobody needs.
         self.last, self.useless = 0, list[int]()
 
@@ -172,7 +186,7 @@ class Holding:
         elif kind == MORE:
             self.more.setdefault((said[1:] or [None])[0] or self.last, said[0])
         elif kind == RAN:
-            self.ran[said[0]] = result
+            self.ran[said[0]] = result, bool(said[1:])
         elif kind == OVER:
             self.over = True
         elif kind == PART and self.has_head and (slot := (said[0], said[1])) not in self.parts:
@@ -191,12 +205,7 @@ class Holding:
 
     def send(self, messages: Sequence[Any]) -> None:
         """Publish; what is lost with this channel must not be sent again by another."""
-        for message in messages:
-            for entity in message.destination.declare:
-                maybe_declare(entity, self.channel)
-        self.channel.write_frames(b''.join(
-            self.channel.frames(to.exchange, to.routing_key, properties, body, to.mandatory or to.expected)
-            for to, properties, body in messages), len(messages))
+        publish_all(self.channel, messages)
 
     def finish(self) -> None:
         """Nothing is waited for before the commit."""

@@ -228,8 +228,9 @@ class RPCBackend(AsyncBackendMixin, Backend):
                    'delivery_mode': 2 if self.persistent else 1}
         attempt = _attempt_of(request)
         if state == states.SUCCESS and attempt and self.app.tasks[request.task].acks_late:
-            self.join.keep_outcome(attempt, task_id, ensure_bytes(self.encode(meta)),
-                                   lambda producer: producer.publish(meta, **options))
+            with self.app.publisher.handing_over_what_follows() as following:
+                self.join.keep_outcome(attempt, task_id, ensure_bytes(self.encode(meta)),
+                                       lambda producer: producer.publish(meta, **options), following)
             return result
         with self.app.producer_or_acquire() as producer:
             producer.publish(meta, retry=True, retry_policy=self.retry_policy, **options)

@@ -122,7 +122,7 @@ def stored_outcome(run: Run) -> Mapping[str, Any] | None:
 def repeat_record(run: Run, meta: Mapping[str, Any] | None = None) -> Outcome:
     """Make sure of what follows from a success that is stored already: its successors and its part of a chord.
 
-    Nobody knows whether these were sent: they are sent again, and whoever gets them knows that.
+    Unless the store knows, nobody does, whether these were sent: they are sent again, and whoever gets them knows that.
     """
     logger.info('Task %s[%s] Task already completed successfully.', run.shown_name, run.id)
     context, meta = run.context, meta or stored_success(run) or {}
@@ -130,7 +130,7 @@ def repeat_record(run: Run, meta: Mapping[str, Any] | None = None) -> Outcome:
         return Outcome(Kind.SUCCESS)
     value = meta.get('result')
     try:
-        if (context.callbacks or context.chain) and meta:
+        if (context.callbacks or context.chain) and meta and not meta.get('followed'):
             send_successors(run.prepared.app, context, value, run.task.acks_late)
     except Exception as exc:
         logger.exception('Failed to dispatch chain/callbacks for deduplicated task %s', run.id)

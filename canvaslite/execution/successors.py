@@ -40,8 +40,11 @@ def send_successors(app: App, context: Context, value: Any, late: bool, again: b
         if producer is not None:
             options['producer'] = producer
         _make_successors(app, context, value, options)
-        if keep is not None and not keep():
-            raise Dropped
+        if keep is not None:
+            with app.publisher.followed_by(producer):
+                kept = keep()
+            if not kept:
+                raise Dropped
 
 
 def is_repeated(context: Context) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -181,6 +181,8 @@ class Held(threading.local):
     marks: Mapping[str, Any] | None = None
     #: What sends its errbacks, None for what sends the rest.
     errbacks: Any = None
+    #: The burst with what follows the task whose success is being stored.
+    following: Burst | None = None
 
     def __init__(self) -> None:
         self.bursts: list[Burst] = []
@@ -223,6 +225,17 @@ class Burst:
             if self.lent is None:
                 self.lent = self._borrow()
             self.lent.send(messages)
+
+    @contextlib.contextmanager
+    def handed_over(self) -> Iterator[Sequence[RawMessage]]:
+        """Within the block somebody else sends what was gathered; it is still to be sent if that raises an error."""
+        messages, size = self._gathered, self._size
+        self._gathered, self._size = [], 0
+        try:
+            yield messages
+        except BaseException:
+            self._gathered, self._size = messages + self._gathered, size + self._size
+            raise
 
     def finish(self) -> None:
         """Write what was gathered; with publisher confirms, return when all is confirmed."""

@@ -11,7 +11,7 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -115,6 +115,21 @@ class Publisher:
             yield
         finally:
             self._held.errbacks = before
+
+    @contextmanager
+    def followed_by(self, producer: Any) -> Iterator[None]:
+        """What `producer`, a `Burst`, has gathered follows the task whose success is stored within ``with``."""
+        before, self._held.following = self._held.following, producer if producer.__class__ is Burst else None
+        try:
+            yield
+        finally:
+            self._held.following = before
+
+    def handing_over_what_follows(self) -> AbstractContextManager[Sequence[RawMessage]]:
+        """What was said to `followed_by`, for a store that sends it with the result, in one step (`Burst.handed_over`).
+        """
+        following = self._held.following
+        return nullcontext(()) if following is None else following.handed_over()
 
     @property
     def errback_producer(self) -> Any:

@@ -2,7 +2,8 @@
 
 ``MORTAL`` is a folder. Its file ``armed`` says ``n before|after child|worker``: at the n-th step since it was written
 the process that takes the step, or the whole worker, kills itself, before or after it. Steps are counted in ``steps``,
-across processes: what is sent to the result store (a command, a transaction) and written to the broker.
+across processes: what is sent to the result store (a command, a transaction) and written to the broker. A text behind
+it has only those be steps that are sent with it.
 ``celery-child`` and ``celery-worker`` are those of the worker whose ``CANVAS_PACKAGE`` is celery. With ``nobody`` it is
 the step that waits, having made the file ``killed``, until there is one called ``answered``.
 """
@@ -36,8 +37,8 @@ if PACKAGE == 'canvaslite':
     app.conf.result_chord_deadline = float(os.environ.get('DEADLINE') or 7 * 86400)
 
 
-def take_step(when: str) -> None:
-    """Count a step (``before`` it), and die at the one that was asked for."""
+def take_step(when: str, sent: tuple[Any, ...]) -> None:
+    """Count a step (``before`` it), by which that is `sent`, and die at the one that was asked for."""
     try:
         armed = (FOLDER / 'armed').read_text().split()
     except FileNotFoundError:
@@ -45,6 +46,8 @@ def take_step(when: str) -> None:
     who = armed[2] if armed else ''
     if who.startswith('celery') != (PACKAGE == 'celery') or (
             who.endswith('child') and 'PoolWorker' not in current_process().name):
+        return
+    if armed[3:] and not any(armed[3].encode() in part for part in sent if isinstance(part, bytes)):
         return
     with open(FOLDER / 'steps', 'a+') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -76,9 +79,9 @@ def take_step(when: str) -> None:
 
 def in_steps(function: Callable[..., Any]) -> Callable[..., Any]:
     def taken(*args: Any, **kwargs: Any) -> Any:
-        take_step('before')
+        take_step('before', args)
         done = function(*args, **kwargs)
-        take_step('after')
+        take_step('after', args)
         return done
 
     return taken

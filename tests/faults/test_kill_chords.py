@@ -32,3 +32,13 @@ def test_a_chord_in_the_broker_alone_survives_the_death_of_a_child(
     tally: Any = sweep(broker_url, 'rpc://', 'child', True, ['plain'], 2, (2, 5, 9, 14))
     assert tally.is_clean, str(vars(tally))
     assert tally.kills >= 4
+
+
+def test_what_follows_a_body_in_the_broker_alone_runs_once_wherever_the_child_dies(
+    monkeypatch: pytest.MonkeyPatch, broker_url: str
+) -> None:
+    monkeypatch.setenv('MORTAL', '/')
+    # The first message with that name is the chord's body, the second one what follows that.
+    tally: Any = sweep(broker_url, 'rpc://', 'child tests.apps.mortal.body', True, ['chain as body'], 2, (1, 2))
+    assert tally.is_clean, str(vars(tally))
+    assert tally.kills >= 4
