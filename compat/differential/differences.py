@@ -105,6 +105,8 @@ DIFFERENCES: tuple[Intended, ...] = (
              'an empty group inside a chain', ALL, ('a chain with an empty group',)),
     Intended('freezing an empty chain is an IndexError; gives None', 'texts of errors', ('notes/empty chain/*',),
              ('frozen canvases',)),
+    Intended('sending a chord without a body is an AttributeError of its None; a TypeError that says what lacks',
+             'texts of errors', ('notes/sent/*',), ('a chord without a body',)),
     Intended('an immutable chain or chord gets the result all the same; it does not', 'immutable composites', ALL,
              ('immutable canvases sent',)),
     Intended('steps behind an expired or revoked one stay PENDING; they are revoked',

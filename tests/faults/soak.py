@@ -320,7 +320,8 @@ class Soak:
     def _judge(self, workers: list[WorkerProcess], seconds: float) -> None:
         report = self.report
         for begin in (WARM_UP, 1 - WINDOW):
-            within = [look for look in self.looks if begin <= look.seconds / seconds <= begin + WINDOW]
+            # (A busy machine may not have let us look within a short one.)
+            within = [look for look in self.looks if begin <= look.seconds / seconds <= begin + WINDOW] or self.looks
             report.windows.append({name: statistics.fmean(getattr(look, name) for look in within)
                                    for name in Look._fields})
         report.most_waiting = max(look.queue for look in self.looks)

@@ -139,7 +139,7 @@ def test_messages_to_old_and_new_queues_on_a_half_open_connection_arrive_in_seco
 def test_a_message_that_the_broker_is_slow_to_confirm_is_not_sent_again(
         broker_url: str, make_app: MakeApp, taken: Callable[..., Counter[str]], rabbitmqctl: Callable[..., str],
         logged: list[logging.LogRecord]) -> None:
-    app = make_app(broker_url, broker_confirm_window=1, broker_confirm_timeout=60)
+    app = make_app(broker_url, broker_confirm_window=1, broker_confirm_timeout=600)
     sent = {app.tasks['add'].delay(1, 1).id}
     vhost = broker_url.rsplit('/', 1)[1]
     keeper = (f'{{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{vhost}">>, queue, <<"celery">>}}), '
