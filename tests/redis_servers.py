@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -104,7 +105,9 @@ def redis_cluster(folder: Path) -> Iterator[list[RedisServer]]:
 
 
 def port_of_a_node() -> int:
-    """A free port above which, as nodes want for what they say to each other, there is one 10,000 higher."""
-    while (port := free_port()) > 55_535:
-        pass
-    return port
+    """A free port above which, as nodes want for what they say to each other, one that is 10,000 higher is free too."""
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError, OverflowError), socket.socket() as sock:
+            sock.bind(('127.0.0.1', port + 10_000))
+            return port
