@@ -10,7 +10,7 @@ from typing import Any
 
 from canvaslite.current import active_apps
 from canvaslite.exceptions import ImproperlyConfigured
-from canvaslite.utils.imports import import_from_cwd, symbol_by_name
+from canvaslite.utils.imports import describe_missing, import_from_cwd, symbol_by_name
 
 
 def find_app(name: Any) -> Any:
@@ -27,11 +27,7 @@ def find_app(name: Any) -> Any:
         if isinstance(found, ModuleType) and ':' not in name:
             found = _find_in_module(found, name)
     except ModuleNotFoundError as exc:
-        if exc.name is None or not f'{name.partition(":")[0]}.'.startswith(f'{exc.name}.'):
-            reason = f'it imports {exc.name!r}, which is not there'
-        else:
-            reason = f'there is no module {exc.name!r} here; run in its folder or pass --workdir'
-        raise ImproperlyConfigured(f'cannot load app {name!r}: {reason}') from exc
+        raise ImproperlyConfigured(f'cannot load app {name!r}: {describe_missing(exc)}') from exc
     except AttributeError as exc:
         raise ImproperlyConfigured(f'cannot load app {name!r}: {exc}') from exc
     except ValueError as exc:

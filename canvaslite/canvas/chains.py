@@ -10,12 +10,12 @@ from canvaslite.canvas.freezing import Freezing, bind_end, drive, freezing_steps
 from canvaslite.canvas.members import is_empty_group, is_signature, is_strict
 from canvaslite.canvas.parts import Canvas, apply_part, name_module_once
 from canvaslite.canvas.records import recorded
-from canvaslite.canvas.signatures import Signature, given, maybe_signature
+from canvaslite.canvas.signatures import Signature, maybe_signature
 from canvaslite.canvas.steps import fold_chain
 from canvaslite.canvas.strict import hand_down, joined, strict_copy
 from canvaslite.result.blocking import allow_join_result
 from canvaslite.states import IGNORED, REJECTED
-from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.functional import given, maybe_list
 from canvaslite.wire import CHAIN
 
 #: Options of a chain that are not its first step's.

@@ -15,13 +15,13 @@ from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import LazyMembers, is_linked, is_signature, is_strict, unroll_groups, with_partials
 from canvaslite.canvas.parts import Canvas, Shown, apply_part, copy_members, name_module_once
 from canvaslite.canvas.records import recorded
-from canvaslite.canvas.signatures import Entry, Signature, given, maybe_signature, own_app, signature
+from canvaslite.canvas.signatures import Entry, Signature, maybe_signature, own_app, signature
 from canvaslite.canvas.streaming import count_parts, may_stream, send_header, slots_of
 from canvaslite.canvas.strict import ROUTING, joined, strict_copy
 from canvaslite.current import current_app
 from canvaslite.exceptions import CPendingDeprecationWarning, EncodeError
 from canvaslite.result.blocking import allow_join_result
-from canvaslite.utils.functional import maybe_list, user_stacklevel
+from canvaslite.utils.functional import given, maybe_list, user_stacklevel
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import CHORD
 

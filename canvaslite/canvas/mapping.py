@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from canvaslite.canvas.groups import group
 from canvaslite.canvas.members import as_members
-from canvaslite.canvas.signatures import Signature, given, maybe_signature, signature
-from canvaslite.utils.functional import maybe_list
+from canvaslite.canvas.signatures import Signature, maybe_signature, signature
+from canvaslite.utils.functional import given, maybe_list
 from canvaslite.utils.saferepr import truncate
 from canvaslite.wire import CHUNKS, MAP, STARMAP
 

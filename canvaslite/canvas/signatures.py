@@ -19,7 +19,7 @@ from canvaslite.canvas.steps import compose
 from canvaslite.current import current_app
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.result.handles import handle_of
-from canvaslite.utils.functional import maybe_list
+from canvaslite.utils.functional import given, maybe_list
 from canvaslite.utils.uuid import uuid
 from canvaslite.wire import WINDOW_HEADER
 
@@ -400,11 +400,6 @@ def own_app(sig: Any) -> Any:
             if part:
                 pending.append(part[0] if isinstance(part, (list, tuple)) else part)
     return None
-
-
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are given: those that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 subtask, maybe_subtask = signature, maybe_signature

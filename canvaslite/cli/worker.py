@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import sys
 from datetime import datetime
 from typing import Any
@@ -90,6 +91,8 @@ def worker(session: Any, without_gossip: bool, without_mingle: bool, without_hea
         print(render_banner(instance), file=sys.__stdout__, flush=True)
     if privileged:
         logger.warning('This worker runs as root (or sudo), and so do its tasks: another user would be safer.')
+    # The worker takes this over, and gives it back at its end: who asks again meanwhile does not spoil the exit status.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     instance.start()
     sys.exit(instance.exitcode)
 

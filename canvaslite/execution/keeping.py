@@ -19,9 +19,9 @@ from canvaslite.execution.run import Run
 
 logger = logging.getLogger('celery.app.trace')
 
-#: How long, in seconds, an outcome waits for a store that is away before its message is given back; before it is lost,
-#: because the message was acknowledged early; and what follows a success for a broker that is away.
-STORE_PATIENCE, LAST_PATIENCE, BROKER_PATIENCE = 30.0, 600.0, 10.0
+#: How long, in seconds, an outcome, and what follows it, waits for a store or a broker that is away before its message
+#: is given back; and before it is lost, because the message was acknowledged early.
+STORE_PATIENCE, LAST_PATIENCE = 30.0, 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0
 
 
@@ -126,15 +126,14 @@ def persist(run: Run, operation: str, *args: Any, **kwargs: Any) -> Any:
     return patiently(run, partial(getattr(run.task.backend, operation), *args, **kwargs))
 
 
-def patiently(run: Run, call: Callable[[], Any], patience: float | None = None) -> Any:
-    """What the call gives, made again while store or broker are away, for up to `patience` seconds, or STORE_PATIENCE,
-    or LAST_PATIENCE where nobody gets the message again.
+def patiently(run: Run, call: Callable[[], Any]) -> Any:
+    """What the call gives, made again while store or broker are away, for up to STORE_PATIENCE, or LAST_PATIENCE where
+    nobody gets the message again.
 
     Raises `Unrecorded` if they stay away, and whatever else the call raises. An eager caller does not wait.
     """
     backend, pause, give_up = run.task.backend, FIRST_PAUSE, 0.0
-    if patience is None:
-        patience = STORE_PATIENCE if run.task.acks_late else LAST_PATIENCE
+    patience = STORE_PATIENCE if run.task.acks_late else LAST_PATIENCE
     while True:
         try:
             done = call()

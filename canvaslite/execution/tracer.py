@@ -29,7 +29,7 @@ from canvaslite import states
 from canvaslite.current import task_stack
 from canvaslite.exceptions import OperationalError
 from canvaslite.execution.announcing import announce_end, announce_internal_error
-from canvaslite.execution.keeping import BROKER_PATIENCE, Unrecorded, is_outage, keep, patiently, persist
+from canvaslite.execution.keeping import Unrecorded, is_outage, keep, patiently, persist
 from canvaslite.execution.outcome import Kind, Outcome
 from canvaslite.execution.run import STATE_OF, Run
 from canvaslite.execution.successors import is_repeated, links_of, send_successors
@@ -151,7 +151,7 @@ def _send_later(run: Run, exc: Exception) -> None:
     try:
         if not is_outage(backend, exc):
             raise exc
-        patiently(run, partial(send_successors, app, context, run.value, run.task.acks_late), BROKER_PATIENCE)
+        patiently(run, partial(send_successors, app, context, run.value, run.task.acks_late))
     except Exception as failed:
         if isinstance(failed, Unrecorded) and run.task.acks_late:
             run.kind, run.note = Kind.UNRECORDED, str(failed)

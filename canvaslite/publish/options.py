@@ -29,11 +29,6 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
     return args, kwargs
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def relate_to_parent(app: Any, root_id: str | None, parent_id: str | None) -> tuple[str | None, str | None, int | None]:
     """Root and parent id as given, else from the task that runs in this thread; and the priority to inherit from it."""
     if root_id and parent_id:

@@ -17,13 +17,13 @@ from canvaslite.publish.options import (
     check_arguments,
     eta_text,
     expires_text,
-    given,
     listed,
     relate_to_parent,
     seconds_to_live,
 )
 from canvaslite.transport.properties import PropertyTemplate
 from canvaslite.transport.table import encode_entry
+from canvaslite.utils.functional import given
 from canvaslite.utils.nodenames import anon_nodename
 from canvaslite.utils.saferepr import represent_args, represent_kwargs
 

@@ -22,11 +22,12 @@ from canvaslite import signals, wire
 from canvaslite.publish.amqp import AMQP, publish_announced
 from canvaslite.publish.channels import unreachable_broker
 from canvaslite.publish.messages import Outgoing, RawMessage
-from canvaslite.publish.options import given, listed, relate_to_parent, seconds_to_live, seconds_until
+from canvaslite.publish.options import listed, relate_to_parent, seconds_to_live, seconds_until
 from canvaslite.publish.pool import Burst, ChannelPool, Held
 from canvaslite.publish.prepared import PreparedMessages, has_quorum_queue
 from canvaslite.publish.windows import Gathered, end_member, fill
 from canvaslite.transport.delays import LEVELS, delay_key
+from canvaslite.utils.functional import given
 from canvaslite.utils.undecoded import Undecoded
 from canvaslite.utils.uuid import uuid
 
@@ -99,31 +100,25 @@ class Publisher:
                 burst.settle()
 
     @contextmanager
-    def marked(self, headers: Mapping[str, Any]) -> Iterator[None]:
+    def _holding(self, name: str, held: Any) -> Iterator[None]:
+        before = getattr(self._held, name)
+        setattr(self._held, name, held)
+        try:
+            yield
+        finally:
+            setattr(self._held, name, before)
+
+    def marked(self, headers: Mapping[str, Any]) -> AbstractContextManager[None]:
         """All that this thread publishes within ``with`` gets these headers."""
-        before, self._held.marks = self._held.marks, headers or None
-        try:
-            yield
-        finally:
-            self._held.marks = before
+        return self._holding('marks', headers or None)
 
-    @contextmanager
-    def errbacks_through(self, producer: Any) -> Iterator[None]:
+    def errbacks_through(self, producer: Any) -> AbstractContextManager[None]:
         """The errbacks that this thread sends within ``with`` leave through `producer`."""
-        before, self._held.errbacks = self._held.errbacks, producer
-        try:
-            yield
-        finally:
-            self._held.errbacks = before
+        return self._holding('errbacks', producer)
 
-    @contextmanager
-    def followed_by(self, producer: Any) -> Iterator[None]:
+    def followed_by(self, producer: Any) -> AbstractContextManager[None]:
         """What `producer`, a `Burst`, has gathered follows the task whose success is stored within ``with``."""
-        before, self._held.following = self._held.following, producer if producer.__class__ is Burst else None
-        try:
-            yield
-        finally:
-            self._held.following = before
+        return self._holding('following', producer if producer.__class__ is Burst else None)
 
     def handing_over_what_follows(self) -> AbstractContextManager[Sequence[RawMessage]]:
         """What was said to `followed_by`, for a store that sends it with the result, in one step (`Burst.handed_over`).

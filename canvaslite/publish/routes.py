@@ -11,7 +11,7 @@ from kombu import Queue
 from kombu.utils.imports import symbol_by_name
 
 from canvaslite.exceptions import QueueNotFound
-from canvaslite.publish.options import given
+from canvaslite.utils.functional import given
 
 Options = dict[str, Any]
 

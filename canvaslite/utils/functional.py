@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import CoroutineType, FunctionType
 from typing import Any
 
@@ -23,6 +23,11 @@ def _empty() -> None:
 def either(value: Any, default: Any) -> Any:
     """`value`, or `default` where it is None."""
     return default if value is None else value
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def await_here(value: Any) -> Any:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -63,3 +64,11 @@ def import_from_cwd(module: str, package: str | None = None) -> ModuleType:
     """Import `module`, looking in the current directory first."""
     with cwd_in_path():
         return import_module(module, package=package)
+
+
+def describe_missing(exc: ModuleNotFoundError) -> str:
+    """Which module is not there, and what asked for it, or what to do where we did by its name."""
+    asked = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith('<frozen')][-1]
+    if asked.filename == import_module.__code__.co_filename:
+        return f'there is no module {exc.name!r} here; run in its folder or pass --workdir'
+    return f'{asked.filename}, line {asked.lineno}, imports {exc.name!r}, which is not there'

@@ -119,8 +119,13 @@ class Shutdown:
     def _on_hup(self, signum: int, frame: Any) -> None:
         if self.warm is None:
             _say(f'Restarting the worker ({" ".join(sys.argv)})')
-            atexit.register(os.execv, sys.executable, sys.orig_argv)
+            atexit.register(_restart)
             self.ask_warm(EX_OK, 'SIGHUP')
+
+
+def _restart() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is ignored stays so in the new program
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _say(text: str) -> None:

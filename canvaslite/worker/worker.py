@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,7 +16,7 @@ from canvaslite.pools import pool_class
 from canvaslite.pools.base import Doorbell, Pool
 from canvaslite.utils import inflate
 from canvaslite.utils.functional import either
-from canvaslite.utils.imports import import_from_cwd
+from canvaslite.utils.imports import describe_missing, import_from_cwd
 from canvaslite.utils.log import worker_logger as logger
 from canvaslite.utils.nodenames import default_nodename, node_format, worker_direct
 from canvaslite.worker.autoscale import read_bounds
@@ -64,9 +65,11 @@ class Worker:
         self.ready_callback = ready_callback
         self.bell = Doorbell(lambda: None)
         self.shutdown = Shutdown(self.hostname, self.bell.ring)
-        app.import_default_modules()  # which may listen to the signal
+        with _telling_what_is_missing():
+            app.import_default_modules()  # which may listen to the signal
         signals.celeryd_init.send(sender=self.hostname, instance=self, conf=app.conf, options=options)
-        self.setup_includes(include)
+        with _telling_what_is_missing():
+            self.setup_includes(include)
         self.setup_defaults(concurrency=concurrency, prefetch_multiplier=prefetch_multiplier, time_limit=time_limit,
                             soft_time_limit=soft_time_limit, max_tasks_per_child=max_tasks_per_child,
                             max_memory_per_child=max_memory_per_child, disable_rate_limits=disable_rate_limits)
@@ -303,6 +306,16 @@ class Worker:
 
 #: Celery's name for a worker inside a program.
 WorkController = Worker
+
+
+@contextmanager
+def _telling_what_is_missing() -> Iterator[None]:
+    """A module that is not there is a user's mistake."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise ImproperlyConfigured(
+            f'include, imports: cannot import the modules of the app: {describe_missing(exc)}') from exc
 
 
 def _names(names: Any) -> list[str]:

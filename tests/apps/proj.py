@@ -38,6 +38,8 @@ if 'DEAD_LETTERS' in os.environ:
     # Where the queue of that name gets what is rejected.
     app.conf.task_queues = [importlib.import_module('kombu').Queue(app.conf.task_default_queue, queue_arguments={
         'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': os.environ['DEAD_LETTERS']})]
+if 'LAST_PATIENCE' in os.environ:
+    importlib.import_module('canvaslite.execution.keeping').LAST_PATIENCE = float(os.environ['LAST_PATIENCE'])
 
 
 @app.task

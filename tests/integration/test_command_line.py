@@ -46,6 +46,20 @@ def test_an_app_module_that_raises_on_import(run: Callable[..., Any]) -> None:
     check_one_line(run('-A', 'mine', 'worker', app='import not_installed_here\n'), 'not_installed_here')
 
 
+@pytest.mark.parametrize('names', ['include=["no_such_tasks"]', 'imports=("no_such_tasks",)', ''])
+def test_a_module_of_tasks_that_is_not_there(run: Callable[..., Any], names: str) -> None:
+    app = APP.format(broker='memory://', backend='cache+memory://') + f'app.conf.update({names})\n'
+    options = () if names else ('--include', 'no_such_tasks')
+    check_one_line(run('-A', 'mine', 'worker', *options, app=app), 'include', "'no_such_tasks'", '--workdir')
+
+
+def test_a_module_of_tasks_that_imports_what_is_not_there(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / 'its_tasks.py').write_text('import not_installed_here\n')
+    done = run('-A', 'mine', 'worker', '--include', 'its_tasks', app=APP.format(
+        broker='memory://', backend='cache+memory://'))
+    check_one_line(done, 'its_tasks.py, line 1', "'not_installed_here'")
+
+
 @pytest.mark.parametrize(('option', 'wanted'), [
     ("rate_limit='5/d'", "'5/d'"), ("rate_limit='-1'", "'-1'"), ("time_limit='soon'", "'soon'")])
 def test_a_limit_of_a_task_that_is_none(run: Callable[..., Any], option: str, wanted: str) -> None:

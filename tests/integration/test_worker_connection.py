@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from canvaslite import Celery, chain, group
-from canvaslite.exceptions import OperationalError
+from canvaslite.exceptions import OperationalError, TimeoutError
 from tests.fixtures import free_port
 
 from .proxy import Proxy
@@ -277,10 +277,11 @@ def test_running_tasks_end_although_the_broker_goes_away_during_a_warm_stop(
     assert result.get(timeout=30) == 2
 
 
-def test_a_canvas_whose_next_step_cannot_be_sent_fails_instead_of_hanging(
-    project: ModuleType, start_project_worker: Callable[..., Any], wire: Wire, wired: dict[str, str]
+@pytest.mark.parametrize('patience', [600, 10])
+def test_a_canvas_whose_next_step_cannot_be_sent_waits_for_the_broker_and_fails_in_the_end(
+    project: ModuleType, start_project_worker: Callable[..., Any], wire: Wire, wired: dict[str, str], patience: int
 ) -> None:
-    worker = start_project_worker('-c', '3', **wired)
+    worker = start_project_worker('-c', '3', LAST_PATIENCE=str(patience), **wired)
     slow, add = project.sleep.s(3), project.add
     results = {name: canvas.apply_async() for name, canvas in {
         'a chain': chain(slow.clone(), add.s(1), add.s(1)),
@@ -295,8 +296,14 @@ def test_a_canvas_whose_next_step_cannot_be_sent_fails_instead_of_hanging(
     wire.cut()
     assert results['a link'].get(timeout=30) == 3, 'what has succeeded has; its link has not'
     results['a link'] = project.app.AsyncResult('the-link')
-    for result in results.values():
-        with pytest.raises(OperationalError, match='Cannot connect to the broker'):
-            result.get(timeout=40)
-    wire.mend()
-    assert project.add.delay(1, 1).get(timeout=30) == 2
+    if patience == 10:
+        for result in results.values():
+            with pytest.raises(OperationalError, match='Cannot connect to the broker'):
+                result.get(timeout=60)
+        wire.mend()
+    else:
+        with pytest.raises(TimeoutError):
+            results['a chain'].get(timeout=14)
+        wire.mend()
+        assert [result.get(timeout=60) for result in results.values()] == [5, 9, 4]
+    assert project.add.delay(1, 1).get(timeout=60) == 2

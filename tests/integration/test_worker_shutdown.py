@@ -53,6 +53,16 @@ def test_a_warm_stop_of_the_whole_process_group_loses_nothing(
     assert [result.get(timeout=60) for result in results] == [2] * 10
 
 
+def test_a_worker_that_is_asked_to_stop_again_and_again_until_it_is_gone_exits_as_it_should(
+    start_project_worker: Callable[..., Any]
+) -> None:
+    for _ in range(5):
+        worker = start_project_worker()
+        while worker.process.poll() is None:
+            worker.process.terminate()
+        assert worker.wait() == 0
+
+
 def test_a_warm_stop_gives_back_what_waits_for_its_eta(
     project: ModuleType, start_project_worker: Callable[..., Any]
 ) -> None:

@@ -97,6 +97,19 @@ def test_children_killed_at_any_instant_lose_at_most_the_task_they_ran(
     assert [outcome for outcome in outcomes if not isinstance(outcome, int)] == lost
 
 
+def test_a_process_that_is_killed_while_it_has_nothing_to_do_is_told_and_replaced(
+    project: ModuleType, start_project_worker: Callable[..., Any]
+) -> None:
+    worker = start_project_worker('-c', '1', '--max-tasks-per-child', '1')
+    assert project.add.delay(1, 1).get(timeout=60) == 2, 'and its process is replaced, of which nothing is to be told'
+    (stats,) = project.app.control.inspect(timeout=20, limit=1).stats().values()
+    (pid,) = stats['pool']['processes']
+    os.kill(pid, signal.SIGKILL)
+    assert f'pid:{pid} ' in worker.await_line(r"ERROR.* exited with 'signal 9 \(SIGKILL\)'")
+    assert project.add.delay(1, 1).get(timeout=60) == 2
+    assert worker.output.count('exited with') == 1
+
+
 def test_a_revoked_task_does_not_run(project: ModuleType, start_project_worker: Callable[..., Any]) -> None:
     worker = start_project_worker('-c', '1')
     running, waiting = project.sleep.delay(2), project.sleep.delay(3)

@@ -11,6 +11,7 @@ A child that dies takes with it only the job it ran: the shared page tells which
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -242,8 +243,9 @@ class PreforkPool(Pool):
         self._written_to.pop(child, None)
         self._part_with(child)
         child.cancel_timers()
+        unasked = child.ready and child.process.exitcode != 0 and not (child.closing or child.ailment or self._stopping)
         child.stalled, child.closing = True, False  # what it has ended does not make it idle, nor tells it to end
-        self._settle_remains(child)
+        self._settle_remains(child, unasked)
         if child.replaced and not self._stopping:
             self._replace(child)
 
@@ -253,21 +255,20 @@ class PreforkPool(Pool):
         child.reap()
         child.close()
 
-    def _settle_remains(self, child: ChildHandle) -> None:
+    def _settle_remains(self, child: ChildHandle, unasked: bool) -> None:
         finished, running = child.page.finished, child.page.running()
         for seq in [seq for seq in child.inflight if seq <= finished]:
             self.settle(child, seq, child.page.kind(seq))
         lost = child.inflight.pop(running, None)
         self.waiting.extendleft(reversed([request for request, _ in child.inflight.values()]))
         child.inflight.clear()
-        if lost is None:
-            logger.debug('Process %r pid:%s ended: %s', child.process.name, child.pid, child.describe_exit())
-            return
-        if child.fate is not None:
+        if lost is not None and child.fate is not None:
             self.listener.on_timeout(lost[0], False, child.fate)
             return
-        logger.error('Process %r pid:%s exited with %r', child.process.name, child.pid, child.describe_exit())
-        self.listener.on_lost(lost[0], f'Worker exited prematurely: {child.describe_exit()} Job: {running}.')
+        logger.log(logging.ERROR if unasked or lost is not None else logging.DEBUG, 'Process %r pid:%s exited with %r',
+                   child.process.name, child.pid, child.describe_exit())
+        if lost is not None:
+            self.listener.on_lost(lost[0], f'Worker exited prematurely: {child.describe_exit()} Job: {running}.')
 
     def _replace(self, child: ChildHandle) -> None:
         if child.ready or time.monotonic() - child.born > EARLY_END:
