@@ -334,7 +334,10 @@ class Soak:
                          if re.search(r'\b(ERROR|CRITICAL)/', line) and not MEANT.search(line)]
         time.sleep(self.expires + 1)
         for key in self.redis.scan_iter():
-            left = report.keys_kept if self.redis.ttl(key) > 0 else report.keys_left
+            seconds = self.redis.ttl(key)
+            if seconds == -2:  # it has expired meanwhile
+                continue
+            left = report.keys_left if seconds == -1 else report.keys_kept
             name = UUID.sub('*', key.decode())
             left[name] = left.get(name, 0) + 1
 
