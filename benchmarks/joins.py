@@ -6,6 +6,7 @@ Servers on loopback (tests/start-servers); Celery runs on Redis and SQLite, for 
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -63,10 +64,16 @@ def timed(work: Any, size: int) -> float:
 
 def main() -> None:
     """Each package and store in a process of its own."""
-    if '--of' in sys.argv:
-        run(*sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('stores', nargs='*', metavar='STORE', help=', '.join(STORES))
+    parser.add_argument('--of', help='measure this package only, in this process')
+    options = parser.parse_args()
+    stores = options.stores or ['redis', 'sqlite', 'postgresql', 'rpc']
+    if not STORES.keys() >= set(stores):
+        parser.error(f'a store is one of {", ".join(STORES)}')
+    if options.of:
+        run(options.of, *stores)
         return
-    stores = sys.argv[1:] or ['redis', 'sqlite', 'postgresql', 'rpc']
     for package in ('canvaslite', 'celery'):
         for store in stores if package == 'canvaslite' else {'redis', 'sqlite'}.intersection(stores):
             subprocess.run([sys.executable, __file__, '--of', package, store], check=True)
