@@ -91,8 +91,11 @@ class Context:
         """A context whose attributes are `values` itself, not a copy: for a worker, which makes thousands a second."""
         context = cls.__new__(cls)
         context.__dict__ = values
-        if not _CONTEXT_NAMES.issuperset(values) and values.get('headers') is None:
-            values['headers'] = _custom_headers(values)
+        if not _HEADER_NAMES.issuperset(values):
+            for name in _PRIVATE.intersection(values):
+                del values[name]
+            if values.get('headers') is None:
+                values['headers'] = _custom_headers(values)
         limits = values.get('timelimit')
         if limits is not None and limits != [None, None] and isinstance(limits, (list, tuple)) and len(limits) >= 2:
             values['time_limit'], values['soft_time_limit'] = limits[0], limits[1]
@@ -147,6 +150,9 @@ class Context:
 
 #: Computed once: asking the class for each header of each message would cost more than the run.
 _CONTEXT_NAMES = frozenset(vars(Context)) | _PROTOCOL_ONLY
+#: What no message may set, and what else is no header of its own.
+_PRIVATE = frozenset({'_children', '_protected', '_called_by'})
+_HEADER_NAMES = _CONTEXT_NAMES - _PRIVATE
 
 
 def _custom_headers(values: dict[str, Any]) -> dict[str, Any] | None:

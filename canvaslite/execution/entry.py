@@ -146,7 +146,10 @@ class Executor:
             if job.verdict is not None:
                 return record_verdict(run, job.verdict)
             refuse(run, exc)
-        return Outcome(Kind.UNDECODABLE, exc, note=f'{type(exc).__name__}: {exc} {describe(job, head)}')
+        # (The worker has logged what is wrong with an ``invalid`` one.)
+        told = job.verdict is not None and job.verdict.kind == 'invalid'
+        said = '' if told else f'{type(exc).__name__}: {exc} {describe(job, head)}'
+        return Outcome(Kind.UNDECODABLE, exc, note=said)
 
 
 def clear_frames_of(exc: BaseException) -> None:

@@ -16,10 +16,10 @@ from kombu.utils import json as kombu_json
 
 from canvaslite import wire
 from canvaslite.context import Context
-from canvaslite.exceptions import SecurityError
+from canvaslite.exceptions import InvalidTaskError, SecurityError
 from canvaslite.protocol import decode as decode_protocol
 from canvaslite.protocol.job import AMQP_PROPERTIES, Job
-from canvaslite.protocol.v2 import check_canvas
+from canvaslite.protocol.v2 import is_name, mend
 from canvaslite.transport.properties import decode_properties
 from canvaslite.transport.signed import check_message
 from canvaslite.utils.deepjson import TooDeep
@@ -83,10 +83,11 @@ class MessageReader:
             values['args'] = args
             values['kwargs'] = kwargs
             if embed:
-                check_canvas(embed)
                 values.update(embed)
         else:
             values = _read_any_protocol(head, payload)
+        if (wrong := mend(values)) is not None:
+            raise InvalidTaskError(wrong)
         return self.make_context(values, head, job)
 
     def decode_body(self, body: bytes, head: Head) -> Any:
@@ -128,8 +129,9 @@ class MessageReader:
     def read_head_only(self, job: Job, head: Head) -> Context | None:
         """A context without arguments, for a message whose body cannot be read; None if it has no usable headers."""
         headers = head.headers
-        if headers.get('id').__class__ is not str or headers.get('task').__class__ is not str:
+        if not is_name(headers.get('id')) or headers.get('task').__class__ is not str:
             return None
+        mend(headers)
         headers['args'], headers['kwargs'] = (), {}
         return self.make_context(headers, head, job)
 
@@ -146,7 +148,7 @@ def describe(job: Job, head: Head | None) -> str:
 
 def _is_plain_task(headers: dict[str, Any], payload: Any) -> bool:
     """Whether this is a well-formed message of protocol 2."""
-    return (headers.get('task').__class__ is str and headers.get('id').__class__ is str
+    return (headers.get('task').__class__ is str
             and payload.__class__ in (list, tuple) and len(payload) == 3
             and payload[0].__class__ in (list, tuple) and payload[1].__class__ is dict
             and (payload[2] is None or payload[2].__class__ is dict))

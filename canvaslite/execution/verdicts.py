@@ -61,6 +61,8 @@ def fail_followers(run: Run, exc: BaseException) -> None:
         part = chords.part_of(backend, run.context, states.FAILURE, exc)
         if part is not None:
             patiently(run, lambda: chords.act_on_report(backend, backend.join, backend.join.part(part), None))
+        elif run.context.chord:
+            persist(run, 'chord_error_from_stack', run.context.chord, exc)
 
 
 def record_revoked(run: Run, verdict: Verdict) -> Outcome:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from types import NoneType
+from typing import Any, TypeGuard
+from uuid import UUID
 
 from canvaslite import wire
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.protocol.envelope import Envelope
 from canvaslite.utils.undecoded import Undecoded
+from canvaslite.utils.uuid import uuid
 
 #: Headers that say something of the message, not of the task: kombu sets them anew when the task is sent again.
 _OF_THE_MESSAGE = frozenset({'compression'})
 _KNOWN = frozenset(wire.TASK_HEADERS) | _OF_THE_MESSAGE
+
+#: Longest id, and longest name of an unknown task, in characters: as AMQP's correlation id.
+LONGEST_NAME = 255
+#: What may be in the headers that code relies on once a task has run, when it is too late to refuse it.
+_KINDS: tuple[tuple[str, Any], ...] = (
+    ('group', str), ('root_id', str), ('parent_id', str), ('group_index', (int, float)), ('retries', (int, float)),
+    ('replaced_task_nesting', (int, float)), ('stamps', dict), ('stamped_headers', (list, tuple, set)))
+_LINEAGE = ('root_id', 'parent_id')
+_COUNTS, _CANVAS = ('retries', 'replaced_task_nesting'), ('callbacks', 'errbacks', 'chain', 'chord')
+_PARTS: tuple[tuple[str, Any], ...] = (
+    ('args', (list, tuple, NoneType)), ('kwargs', (Mapping, NoneType)), ('options', (Mapping, NoneType)))
 
 
 def encode_headers(env: Envelope) -> dict[str, Any]:
@@ -72,20 +86,57 @@ def _split(payload: Any) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:
         return args, kwargs, {}
     if not isinstance(embed, Mapping):
         raise InvalidTaskError(f'The canvas in a task message must be a mapping, not {_describe(embed)}.')
-    check_canvas(embed)
+    for name in _CANVAS:
+        check_canvas(name, embed.get(name))
     return args, kwargs, embed
 
 
-def check_canvas(embed: Mapping[str, Any]) -> None:
-    """Raise `InvalidTaskError` for what cannot be sent after the task: better now than when the task has run."""
-    for name in ('callbacks', 'errbacks', 'chain', 'chord'):
-        value = embed.get(name)
-        if not value or isinstance(value, Undecoded):
+def is_name(value: Any) -> TypeGuard[str]:
+    """Whether it can be an id or a task's name: text that can be shown in a line of the log."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
+
+
+def mend(values: dict[str, Any]) -> str | None:
+    """What is wrong in the headers and the canvas of a message, which are `values`; None if nothing is.
+
+    It is taken out, so that those who wait, as far as the rest says who they are, can be told.
+    """
+    wrong = None
+    for name, kinds in _KINDS:
+        value = values.get(name)
+        if value is None or isinstance(value, kinds):
             continue
-        for step in value if isinstance(value, (list, tuple)) else (value,):
-            if not isinstance(step, Mapping) or not isinstance(step.get('task'), str):
-                raise InvalidTaskError(f'What a task message has as its {name} must be signatures, not '
-                                       f'{_describe(step)}.')
+        if name in _LINEAGE and isinstance(value, (int, UUID)):
+            values[name] = str(value)  # nothing hangs on them, and Celery takes them
+        else:
+            wrong, values[name] = f'the header {name} cannot be {_describe(value)}', None
+    if (names := values.get('stamped_headers')) and not all(isinstance(name, str) for name in names):
+        wrong, values['stamped_headers'] = f'the header stamped_headers cannot be {_describe(names)}', None
+    for name in _COUNTS:
+        if values.get(name) is None:
+            values[name] = 0
+    for name in _CANVAS:
+        if values.get(name):
+            try:
+                check_canvas(name, values[name])
+            except InvalidTaskError as exc:
+                wrong, values[name] = str(exc), None
+    if not is_name(values.get('id')):
+        wrong, values['id'] = f'the header id cannot be {_describe(values.get("id"))}', uuid()
+    return wrong
+
+
+def check_canvas(name: str, value: Any) -> None:
+    """Raise `InvalidTaskError` for what cannot be sent after the task: better now than when the task has run."""
+    if not value or isinstance(value, Undecoded):
+        return
+    for step in value if isinstance(value, (list, tuple)) else (value,):
+        if not isinstance(step, Mapping) or not isinstance(step.get('task'), str):
+            raise InvalidTaskError(f'What a task message has as its {name} must be signatures, not {_describe(step)}.')
+        wrong = [part for part, kinds in _PARTS if not isinstance(step.get(part), kinds)]
+        if wrong or not isinstance((step.get('options') or {}).get('task_id'), (str, UUID, NoneType)):
+            raise InvalidTaskError(f'In a signature among the {name} of a task message the '
+                                   f'{wrong[0] if wrong else "task_id"} is of a type that cannot be.')
 
 
 def _describe(value: Any) -> str:

@@ -21,10 +21,12 @@ from canvaslite.context import Context
 from canvaslite.exceptions import InvalidTaskError
 from canvaslite.execution import announcing
 from canvaslite.execution.message import MessageReader, describe, read_head
+from canvaslite.protocol.v2 import LONGEST_NAME, is_name
 from canvaslite.transport.table import peek
 from canvaslite.utils.inflate import Limits
 from canvaslite.utils.redact import for_log, one_line
 from canvaslite.utils.time import parse_time
+from canvaslite.utils.uuid import uuid
 from canvaslite.wire import DECISIVE_HEADERS
 from canvaslite.worker.connection import Prefetch
 from canvaslite.worker.messages import KombuMessage, Received
@@ -38,8 +40,6 @@ logger = logging.getLogger('celery.worker.strategy')
 _DECISIVE = frozenset(DECISIVE_HEADERS)
 _EXPECTED = (InvalidTaskError, ContentDisallowed, DecodeError, FrameSyntaxError)
 _NO_LIMITS = [None, None]
-#: Longest id, and longest name of an unknown task, in characters: as AMQP's correlation id.
-LONGEST_NAME = 255
 #: Largest body that the worker's own process decodes, in bytes: protocol 1 says only there what is to be run.
 LARGEST_HERE = 8 << 20
 #: Seconds to its ETA below which a task is not handed to the broker: that counts in whole seconds.
@@ -111,7 +111,7 @@ class Intake:
         except (KeyError, TypeError, FrameSyntaxError, UnicodeDecodeError):
             self._take(received)
             return
-        if (id.__class__ is not str or len(id) > LONGEST_NAME or not id.isprintable() or delivery.redelivered
+        if (id.__class__ is not str or not is_name(id) or delivery.redelivered
                 or headers.get('eta') is not None or headers.get('expires') is not None
                 or headers.get('timelimit', _NO_LIMITS) != _NO_LIMITS):
             self._take(received)
@@ -144,8 +144,17 @@ class Intake:
             return
         try:
             headers = self._read_headers(received)
-            id, name = _name_of(headers, 'id'), _name_of(headers, 'task')
+            name = _name_of(headers, 'task')
             policy = self.policies.find(name)
+            try:
+                id = _name_of(headers, 'id')
+            except InvalidTaskError as exc:
+                if self.reader.wants_signatures:
+                    raise
+                self._tell_invalid(received, exc)
+                # Those who wait for what follows it may still be told.
+                self._refuse(received, uuid(), policy or self.policies.unknown(name), 'invalid', str(exc))
+                return
             if policy is None:
                 self._refuse(received, id, self.policies.unknown(name), 'unknown', name)
                 return
@@ -278,7 +287,7 @@ class Intake:
 def _name_of(headers: dict[str, Any], header: str) -> str:
     """The id or the task's name: text that can be shown in a line of the log."""
     name = headers.get(header)
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+    if not is_name(name):
         raise InvalidTaskError(f'the header {header} is {name!r:.100}, not a printable text of at most '
                                f'{LONGEST_NAME} characters')
     return name
