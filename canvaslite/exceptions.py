@@ -21,7 +21,7 @@ __all__ = (
     'CeleryError', 'TaskPredicate', 'Retry', 'Ignore', 'Reject', 'ImproperlyConfigured', 'SecurityError',
     'TaskError', 'QueueNotFound', 'IncompleteStream', 'NotRegistered', 'AlreadyRegistered', 'TimeoutError',
     'MaxRetriesExceededError', 'TaskRevokedError', 'InvalidTaskError', 'ChordError',
-    'BackendError', 'BackendGetMetaError', 'BackendStoreError',
+    'BackendError', 'BackendGetMetaError', 'BackendStoreError', 'UnreadableResult',
     'WorkerTerminate', 'WorkerShutdown', 'SoftTimeLimitExceeded', 'TimeLimitExceeded', 'WorkerLostError', 'Terminated',
     'ContentDisallowed', 'DecodeError', 'EncodeError', 'OperationalError',
 )
@@ -185,6 +185,10 @@ class BackendGetMetaError(BackendError):
 
     def __repr__(self) -> str:
         return f'{super().__repr__()} task_id:{self.task_id}'
+
+
+class UnreadableResult(BackendGetMetaError, DecodeError):
+    """What the store has of a task is no result."""
 
 
 class BackendStoreError(BackendError):

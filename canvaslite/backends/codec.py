@@ -18,13 +18,13 @@ from typing import Any
 from kombu.compression import compress
 from kombu.compression import encoders as compression_encoders
 from kombu.compression import get_encoder as get_compression_encoder
-from kombu.exceptions import DecodeError, EncodeError
+from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 from kombu.serialization import dumps, loads, prepare_accept_content, registry
 from kombu.utils import json as kombu_json
 from kombu.utils.encoding import safe_repr
 
 from canvaslite import exceptions, states, wire
-from canvaslite.exceptions import ImproperlyConfigured, SecurityError
+from canvaslite.exceptions import ImproperlyConfigured, SecurityError, UnreadableResult
 from canvaslite.result import ResultBase
 from canvaslite.utils.inflate import Limits, decompress
 
@@ -132,14 +132,20 @@ class ResultCodec:
         content_type, _, body = bytes(payload[len(COMPRESSED_PAYLOAD_MAGIC):]).partition(b'\x00')
         return decompress(body, content_type.decode(), Limits.of(self.app.conf))
 
-    def decode_result(self, payload: Any) -> Meta:
-        """The meta that `payload` holds, with its exception rebuilt."""
-        return self.meta_from_decoded(self.decode(payload))
+    def decode_result(self, payload: Any, task_id: str = '') -> Meta:
+        """The meta that `payload` holds, with its exception rebuilt. Raises `UnreadableResult` if it holds none."""
+        try:
+            return self.meta_from_decoded(self.decode(payload))
+        except Exception as exc:
+            raise unreadable(task_id, exc) from exc
 
     def meta_from_decoded(self, meta: Meta) -> Meta:
         """`meta` with its exception rebuilt, if its state has one. Doing it twice does no harm."""
+        if not isinstance(meta, dict) or not isinstance(meta.get('status'), str):
+            raise ValueError('there is no status in it')
+        result = meta.setdefault('result', None)
         if meta['status'] in states.EXCEPTION_STATES:
-            meta['result'] = self.exception_to_python(meta['result'])
+            meta['result'] = self.exception_to_python(result)
         return meta
 
     # -- values ---------------------------------------------------------------------------------------------------
@@ -202,6 +208,13 @@ class ResultCodec:
             return kind(*message) if isinstance(message, (tuple, list)) else kind(message)
         except Exception:  # a class whose constructor wants something else
             return Exception(f'{kind}({message})')
+
+
+def unreadable(task_id: str, exc: Exception) -> Exception:
+    """What a reader of the result of that task, or group, is told instead of `exc`."""
+    if isinstance(exc, (ContentDisallowed, SecurityError, UnreadableResult)):
+        return exc
+    return UnreadableResult(f'What is stored of {task_id} is no result: {exc!r:.500}', task_id=task_id)
 
 
 def _decode_json(read: Callable[[], str]) -> Any:

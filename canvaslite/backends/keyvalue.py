@@ -11,10 +11,10 @@ from kombu.utils.encoding import bytes_to_str, ensure_bytes
 
 from canvaslite import states, wire
 from canvaslite.backends import chords
-from canvaslite.backends.codec import Meta
+from canvaslite.backends.codec import Meta, unreadable
 from canvaslite.backends.store import Backend
 from canvaslite.backends.waiting import SyncBackendMixin
-from canvaslite.exceptions import BackendStoreError
+from canvaslite.exceptions import BackendStoreError, UnreadableResult
 from canvaslite.result import result_from_tuple
 from canvaslite.utils.time import second_done
 
@@ -79,8 +79,8 @@ class BaseKeyValueStoreBackend(Backend):
         return self._get_key_for(self.group_keyprefix, group_id, key)
 
     def _get_key_for(self, prefix: Any, id: Any, key: Any = '') -> Any:
-        if not id:
-            raise ValueError(f'An id must not be empty, got {id!r}')
+        if not id or not isinstance(id, (str, bytes, UUID)):
+            raise ValueError(f'An id must be text and not empty, got {id!r}')
         if isinstance(id, UUID):
             id = str(id)
         return prefix + self.key_t(id) + self.key_t(key)
@@ -106,14 +106,22 @@ class BaseKeyValueStoreBackend(Backend):
 
     def _replace(self, task_id: str, payload: Any, state: str) -> None:
         """Keep a result, unless what is there is final. A store that can do that in one atomic step overrides this."""
-        if not states.is_final(self._get_task_meta_for(task_id)['status'], state):
-            self._set_with_state(self.get_key_for_task(task_id), payload, state)
+        key = self.get_key_for_task(task_id)
+        if not states.is_final(self._state_in(self.get(key)), state):
+            self._set_with_state(key, payload, state)
+
+    def _state_in(self, payload: Any) -> str:
+        """The state that is stored; PENDING for what nobody can read, and which is no loss."""
+        try:
+            return str(self.decode_result(payload)['status']) if payload else states.PENDING
+        except UnreadableResult:
+            return states.PENDING
 
     def _get_task_meta_for(self, task_id: str) -> Meta:
         payload = self.get(self.get_key_for_task(task_id))
         if not payload:
             return {'status': states.PENDING, 'result': None}
-        return self.decode_result(payload)
+        return self.decode_result(payload, task_id)
 
     def _get_task_metas_for(self, task_ids: Collection[str]) -> dict[str, Meta]:
         ids = list(task_ids)
@@ -122,7 +130,7 @@ class BaseKeyValueStoreBackend(Backend):
             found = ((self._strip_prefix(key), payload) for key, payload in values.items())
         else:
             found = zip(ids, values, strict=False)  # type: ignore[assignment]
-        return {bytes_to_str(task_id): self.decode_result(payload) for task_id, payload in found if payload}
+        return {bytes_to_str(task_id): self.decode_result(payload, task_id) for task_id, payload in found if payload}
 
     def task_result_exists(self, task_id: str) -> bool:
         """Whether the store knows the task at all, be it as PENDING."""
@@ -159,8 +167,11 @@ class BaseKeyValueStoreBackend(Backend):
         payload = self.get(self.get_key_for_group(group_id))
         if not payload:
             return None
-        meta: Meta = self.decode(payload)
-        meta['result'] = result_from_tuple(meta['result'], self.app)
+        try:
+            meta: Meta = self.decode(payload)
+            meta['result'] = result_from_tuple(meta['result'], self.app)
+        except Exception as exc:
+            raise unreadable(group_id, exc) from exc
         return meta
 
     def _delete_group(self, group_id: str) -> Any:

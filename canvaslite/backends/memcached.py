@@ -168,7 +168,7 @@ class MemcachedBackend(KeyValueStoreBackend):
             if found is None:
                 if self.store.add(key, ensure_bytes(payload), kept):
                     return
-            elif (states.is_final(self.decode_result(found)['status'], state)
+            elif (states.is_final(self._state_in(found), state)
                   or self.store.cas(key, ensure_bytes(payload), token, kept)):
                 return
 

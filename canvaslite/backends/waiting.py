@@ -187,7 +187,7 @@ class BaseResultConsumer:
         """The metas that the store has of those tasks already."""
         metas = self.backend.get_task_metas(task_ids)
         for task_id, meta in metas.items():
-            meta.setdefault('task_id', task_id)
+            meta['task_id'] = task_id  # whatever it says itself: it was found under this one
         return metas.values()  # type: ignore[no-any-return]
 
     def on_after_fork(self) -> None:
@@ -228,10 +228,10 @@ class BaseResultConsumer:
     def _begin(self, wait: _Wait, ids: list[str]) -> None:
         with self.changed:
             new = [task_id for task_id in ids if not self._is_awaited(task_id)]
+            if new:  # first: it refuses what is no id, which nobody must be asked for again
+                self.subscribe(new)
             for task_id in ids:
                 self._waits.setdefault(task_id, []).append(wait)
-            if new:
-                self.subscribe(new)
 
     def _end(self, wait: _Wait, ids: list[str]) -> None:
         with self.changed:
@@ -286,12 +286,11 @@ class BaseResultConsumer:
     def listen(self, result: Any, weak: bool = False) -> None:
         """Tell `result` when its task is ready (it is told while anybody reads)."""
         with self.changed:
-            new = not self._is_awaited(result.id)
+            if not self._is_awaited(result.id):
+                self.subscribe([result.id])
             self._listening.setdefault(result.id, weakref.WeakSet()).add(result)
             if not weak:
                 self._kept.add(result)
-            if new:
-                self.subscribe([result.id])
 
     def leave(self, result: Any) -> None:
         """Undo `listen`."""

@@ -12,7 +12,7 @@ from billiard.einfo import ExceptionInfo
 
 from canvaslite import states
 from canvaslite.backends.codec import UnpickleableExceptionWrapper, get_pickleable_exception
-from canvaslite.exceptions import BackendError, EncodeError, OperationalError, Replaced
+from canvaslite.exceptions import BackendError, EncodeError, OperationalError, Replaced, UnreadableResult
 from canvaslite.execution.announcing import announce_internal_error
 from canvaslite.execution.outcome import Kind
 from canvaslite.execution.run import Run
@@ -156,5 +156,7 @@ def patiently(run: Run, call: Callable[[], Any]) -> Any:
 
 def is_outage(backend: Any, exc: BaseException) -> bool:
     """Whether `exc` means that the store or the broker is away, so that the same call may work later."""
+    if isinstance(exc, UnreadableResult):
+        return False
     return (isinstance(exc, (ConnectionError, TimeoutError, OperationalError, BackendError))
             or bool(backend.exception_safe_to_retry(exc)))

@@ -18,7 +18,7 @@ from canvaslite import states
 from canvaslite.current import app_or_current
 from canvaslite.exceptions import IncompleteStream, TaskRevokedError, TimeoutError
 from canvaslite.result.blocking import assert_will_not_block
-from canvaslite.result.stored import Callback, Meta, OnInterval, OnMessage, ResultBase, result_from_tuple, tasks_of
+from canvaslite.result.stored import Callback, Meta, OnInterval, OnMessage, ResultBase, read_children, tasks_of
 from canvaslite.result.tree import CanvasTree
 from canvaslite.utils.graph import DependencyGraph
 from canvaslite.utils.typevars import R
@@ -207,7 +207,7 @@ class AsyncResult(ResultBase, Generic[R]):
     def _set_cache(self, meta: Meta) -> Meta:
         children = meta.get('children')
         if children:
-            meta = {**meta, 'children': [result_from_tuple(child, self.app) for child in children]}
+            meta = {**meta, 'children': read_children(children, self.id, self.app)}
         self._cache = meta
         return meta
 

@@ -164,7 +164,8 @@ class ResultSet(ResultBase):
                     member = copy(result)
                     member.parent = member.parent or self.parent
                     failed = member._failed_parent()  # as when one result is awaited: the error that tells why
-                    raise value if failed is None else failed.result
+                    error = value if failed is None else failed.result
+                    raise error if isinstance(error, BaseException) else Exception(error)
             if callback is not None:
                 callback(task_id, value)
             for place in places[task_id]:

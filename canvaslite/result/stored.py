@@ -7,10 +7,11 @@ from itertools import islice, pairwise
 from typing import Any
 
 from canvaslite.current import app_or_current
+from canvaslite.exceptions import UnreadableResult
 from canvaslite.result.tree import CanvasTree
 
-__all__ = ('Callback', 'Meta', 'OnInterval', 'OnMessage', 'ResultBase', 'ResultTuple', 'result_from_tuple',
-           'tasks_of')
+__all__ = ('Callback', 'Meta', 'OnInterval', 'OnMessage', 'ResultBase', 'ResultTuple', 'read_children',
+           'result_from_tuple', 'tasks_of')
 
 ResultTuple = tuple[tuple[Any, Any], Any]
 #: What a store knows of a task.
@@ -137,3 +138,12 @@ def result_from_tuple(stored: Any, app: Any = None) -> Any:
         else:
             parent = app.GroupResult(id_, [result_from_tuple(member, app) for member in members], parent=parent)
     return parent
+
+
+def read_children(children: Any, task_id: str, app: Any) -> list[Any]:
+    """The results that are stored as what a task has sent. Raises `UnreadableResult`."""
+    try:
+        return [result_from_tuple(child, app) for child in children]
+    except Exception as exc:
+        raise UnreadableResult(f'The children that are stored of {task_id} are no results: {children!r:.500}',
+                               task_id=task_id) from exc

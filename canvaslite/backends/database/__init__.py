@@ -21,7 +21,7 @@ from kombu.utils.uuid import uuid
 from canvaslite import states
 from canvaslite.backends import chords
 from canvaslite.backends.base import BaseBackend
-from canvaslite.backends.codec import Meta
+from canvaslite.backends.codec import Meta, unreadable
 from canvaslite.exceptions import BackendStoreError, ImproperlyConfigured
 from canvaslite.result import result_from_tuple
 
@@ -179,15 +179,18 @@ class DatabaseBackend(BaseBackend):
 
     def _meta(self, row: Any) -> Meta:
         meta: Meta = row._asdict()
-        for name in ('result', 'children', 'args', 'kwargs', 'stamps'):
-            if name in meta:
-                meta[name] = self._unpack(meta[name])
-        meta.setdefault('children', None)
-        stamps = meta.pop('stamps', None)
-        if isinstance(stamps, dict):
-            meta['stamped_headers'] = stamps.get('stamped_headers')
-            meta.update(stamps.get('stamps') or {})
-        return self.meta_from_decoded(meta)
+        try:
+            for name in ('result', 'children', 'args', 'kwargs', 'stamps'):
+                if name in meta:
+                    meta[name] = self._unpack(meta[name])
+            meta.setdefault('children', None)
+            stamps = meta.pop('stamps', None)
+            if isinstance(stamps, dict):
+                meta['stamped_headers'] = stamps.get('stamped_headers')
+                meta.update(stamps.get('stamps') or {})
+            return self.meta_from_decoded(meta)
+        except Exception as exc:
+            raise unreadable(row.task_id, exc) from exc
 
     def _unpack(self, payload: Any) -> Any:
         """The value in a column: written by our serializer, or pickled by an older Celery."""
@@ -225,8 +228,10 @@ class DatabaseBackend(BaseBackend):
         if not rows:
             return None
         meta: Meta = rows[0]._asdict()
-        result = self._unpack(meta['result'])
-        meta['result'] = None if result is None else result_from_tuple(result, self.app)
+        try:
+            meta['result'] = result_from_tuple(self._unpack(meta['result']), self.app)
+        except Exception as exc:
+            raise unreadable(group_id, exc) from exc
         return meta
 
     def _delete_group(self, group_id: str) -> None:

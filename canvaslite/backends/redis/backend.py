@@ -225,7 +225,8 @@ class RedisBackend(BaseKeyValueStoreBackend, AsyncBackendMixin):
     def _form_of_result(self, task_id: str, result: Any, state: str, traceback: str | None,
                         request: Any) -> tuple[bytes, bytes, bytes] | None:
         """What the scripts want for keeping a result; None if it must not replace what is there."""
-        if not self._success_mark and states.is_final(self._get_task_meta_for(task_id)['status'], state):
+        key = self.get_key_for_task(task_id)
+        if not self._success_mark and states.is_final(self._state_in(self.get(key)), state):
             return None
         meta = self._get_result_meta(result, state, traceback, request)
         meta['task_id'] = bytes_to_str(task_id)

@@ -12,8 +12,6 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from kombu.utils.encoding import bytes_to_str
-
 from canvaslite.backends.codec import Meta
 from canvaslite.backends.redis.link import logger
 from canvaslite.backends.waiting import BaseResultConsumer
@@ -146,7 +144,7 @@ class ResultConsumer(BaseResultConsumer):
         elif reply[0] == b'message':
             try:
                 meta = self.backend.decode_result(reply[2])
-                meta['task_id'] = bytes_to_str(meta['task_id'])
+                meta['task_id'] = self.backend._strip_prefix(reply[1])
             except Exception as exc:  # anybody may publish anything on a channel
                 logger.error('A message about a result cannot be understood: %r', exc)
             else:
