@@ -78,8 +78,11 @@ class Outcomes:
 
     def on_lost(self, request: Request, reason: str) -> None:
         request.stage = Stage.ACTIVE
-        if request.cancelled or (self.stopping_cold and not request.acknowledged):
+        if self.stopping_cold and not request.acknowledged:
             self.state.let_go(request)
+            return
+        if request.cancelled:  # its message, which may be here again already, is to be taken like any other
+            self._settle(request, True, True)
             return
         if self.stopping_cold:
             reason = 'The worker was stopped while the task ran (cold shutdown).'

@@ -31,6 +31,7 @@ app.conf.update(
     worker_enable_prefetch_count_reduction=os.environ.get('REDUCE', '1') == '1',
     worker_disable_prefetch=os.environ.get('DISABLE_PREFETCH') == '1',
     worker_pool_putlocks=os.environ.get('PUTLOCKS', '1') == '1',
+    worker_cancel_long_running_tasks_on_connection_loss=os.environ.get('CANCEL') == '1',
     worker_lost_wait=float(os.environ.get('LOST_WAIT', '10')),
     worker_soft_shutdown_timeout=float(os.environ.get('SOFT_SHUTDOWN', '0')),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from canvaslite import Celery, chain, group
+from canvaslite import Celery, chain, chord, group
 from canvaslite.exceptions import OperationalError, TimeoutError
 from tests.fixtures import free_port
 
@@ -248,6 +248,27 @@ def test_a_late_task_that_runs_while_the_connection_is_lost_runs_once(
     assert sorted(map(int, (tmp_path / 'record').read_text().split())) == list(range(50))
     assert worker.stop() == 0
     assert len([line for line in worker.lines if 'proj.sleep' in line and 'succeeded' in line]) == 1
+
+
+@pytest.mark.parametrize('returns', ['before its process has ended', 'after'])
+def test_a_late_task_that_is_cancelled_when_the_connection_is_lost_runs_again(
+    project: ModuleType, start_project_worker: Callable[..., Any], wire: Wire, wired: dict[str, str], tmp_path: Path,
+    rabbitmqctl: Callable[..., str], broker_url: str, returns: str
+) -> None:
+    worker = start_project_worker(ACKS_LATE='1', CANCEL='1', **wired)
+    result = chord([project.await_file.s(str(tmp_path / 'file'), 3), project.add.s(1, 1)], project.total.s()).delay()
+    worker.await_line('add.* succeeded')
+    if returns == 'after':
+        wire.cut()
+        worker.await_line('exited with .exitcode 143')
+        wire.mend()
+    else:
+        rabbitmqctl('close_all_connections', '--vhost', broker_url.rpartition('/')[2], 'for the test')
+    worker.await_line('exited with .exitcode 143')
+    worker.await_line('Consuming again')
+    (tmp_path / 'file').touch()
+    assert result.get(timeout=60) == 5
+    assert worker.stop() == 0
 
 
 @pytest.mark.alone
