@@ -2,7 +2,8 @@
 
 A body that is signed alone can be sent again under the name of another task. So the signature in the header
 `wire.SIGNATURE_HEADER` is of the body, of all headers (the task's name and id are there), of the correlation id and of
-where replies go. Left out is what changes on the way: the compression, and headers that begin with ``x-``.
+where replies go. Left out is what changes on the way: the compression, where a message was sent to that the broker
+keeps until its ETA, and headers that begin with ``x-``.
 `canvaslite.security` signs; this is what senders and readers share, without its library.
 
 Commands of remote control, and the replies, are signed in the same way. Beyond that a command says when it was sent,
@@ -24,7 +25,7 @@ from canvaslite.transport.table import decode_table, encode_table
 
 #: Seconds for which a command may be under way, and by which the clocks of who sends and who gets it may differ.
 COMMAND_LIFETIME = 300.0
-_NOT_SIGNED = frozenset({wire.SIGNATURE_HEADER, 'compression'})
+_NOT_SIGNED = frozenset({wire.SIGNATURE_HEADER, wire.DELAYED_HEADER, 'compression'})
 
 
 class Signing(Protocol):

@@ -14,6 +14,7 @@ app.conf.task_queues = [importlib.import_module('kombu').Queue('signed', queue_a
     'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'dead'})]
 if package.__name__ == 'canvaslite':
     app.conf.security_accept_bodies = os.environ.get('ACCEPT_BODIES') == '1'
+    app.conf.worker_eta_hold_time = float(os.environ.get('ETA_HOLD_TIME', 30))
 app.conf.worker_pool_start_method = os.environ.get('START_METHOD', 'fork')
 app.setup_security()
 

@@ -129,6 +129,15 @@ def test_a_canvas_runs_and_what_was_changed_on_the_way_is_refused(
     assert asked.get(timeout=60) == 3 and another.get(timeout=10) == 10
 
 
+def test_a_signed_task_that_the_broker_keeps_until_its_eta_is_accepted_when_it_comes_back(
+    project: ModuleType, env: dict[str, str], start_worker: Callable[..., Any]
+) -> None:
+    worker = start_worker('signed', '-c', '1', '-l', 'INFO', **{**env, 'ETA_HOLD_TIME': '0'})
+    result = project.add.apply_async((1, 2), countdown=3)
+    worker.await_line(f'{result.id}. is kept by the broker')
+    assert result.get(timeout=60) == 3
+
+
 def send_from(env: dict[str, str], **more: str) -> str:
     """Call `add` from a process of its own; returns the task's id."""
     script = 'import signed; print(signed.add.delay(2, 3).id)'
