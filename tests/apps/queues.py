@@ -17,6 +17,8 @@ QUEUES = {
     'last': Queue('last', Exchange('last'), routing_key='last', consumer_arguments={'x-priority': -5}),
     'given': Queue('given', Exchange('given'), routing_key='given', no_declare=True),
     'news': Broadcast('news'),
+    'bills': Queue('bills', Exchange('by-pattern-too', 'topic'), routing_key='bills.#',
+                   queue_arguments={'x-queue-type': 'quorum'}),
 }
 
 app = Celery('queues', broker=os.environ['BROKER'], backend=os.environ['BACKEND'])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from canvaslite.transport.delays import declare_levels
 from tests.fixtures import load_app
 
 from .proxy import Proxy
@@ -107,6 +108,20 @@ def test_a_quorum_queue_that_only_the_broker_knows_for_one_is_consumed_from(
     assert queues.where.delay(5).get(timeout=60)[3] == 5
     assert len([line for line in worker.lines if 'Connection to broker lost' in line]) == 1
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize('declared', [True, False], ids=['levels that are declared otherwise', 'no levels'])
+def test_tasks_that_the_broker_delays_come_though_another_queue_cannot_be_bound(
+    load_queues: Callable[..., ModuleType], start_worker: Callable[..., Any], servers: dict[str, str], declared: bool
+) -> None:
+    queues = load_queues('fanout,bills')  # nobody has declared the first: its workers are not there yet
+    if declared:
+        with queues.app.connection_for_write() as connection:
+            declare_levels(connection.default_channel, 'classic')
+    worker = start_worker('queues', '-c', '1', '-l', 'INFO', '-Q', 'bills', QUEUES='fanout,bills', **servers)
+    result = queues.where.apply_async((1,), queue='bills', routing_key='bills.paid', countdown=2)
+    assert result.get(timeout=60)[3] == 1
+    assert ('Senders cannot have the broker delay' in worker.output) == declared
 
 
 def test_a_worker_of_a_queue_that_is_declared_otherwise_says_which_and_stops(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NoReturn
 
-from amqp.exceptions import AccessRefused, AMQPNotImplementedError, RecoverableConnectionError, ResourceLocked
+from amqp.exceptions import AccessRefused, AMQPNotImplementedError, NotFound, RecoverableConnectionError, ResourceLocked
 from kombu import Consumer as KombuConsumer
 from kombu.common import Broadcast, ignore_errors
 from kombu.transport.native_delayed_delivery import bind_queue_to_native_delayed_delivery_exchange
@@ -243,16 +243,25 @@ class DelayedDelivery(bootsteps.StartStopStep):
         if c.connection.transport.driver_type != 'amqp':
             return
         kind = c.app.conf.broker_native_delayed_delivery_queue_type
+        queues = c.app.amqp.queues
+        refusals = self._try(c, lambda: declare_levels(c.connection.channel(), kind))
+        for queue in queues.values():
+            if not (isinstance(queue, Broadcast) or (queue.exchange and queue.exchange.type == 'direct')):
+                # One that is not to be had keeps the others from nothing; those of other workers may not be there yet.
+                refusals += self._try(c, partial(bind_queue_to_native_delayed_delivery_exchange, c.connection, queue),
+                                      () if queue.name in queues.consume_from else NotFound)
+        if refusals:
+            logger.error('Senders cannot have the broker delay tasks, or not for all queues: %s. Are its queues '
+                         "celery_delayed_0 to 27 of broker_native_delayed_delivery_queue_type = '%s', and may this "
+                         'user declare them?', '; '.join(refusals), kind)
+
+    def _try(self, c: Any, function: Callable[[], Any], expected: Any = ()) -> list[str]:
+        """Call `function`; what the broker has against it, unless that is `expected`."""
         try:
-            with c.connection.channel() as channel:
-                declare_levels(channel, kind)
-            for queue in c.app.amqp.queues.values():
-                if not (isinstance(queue, Broadcast) or (queue.exchange and queue.exchange.type == 'direct')):
-                    bind_queue_to_native_delayed_delivery_exchange(c.connection, queue)
+            function()
         except c.connection.channel_errors as exc:
-            logger.error('Senders cannot have the broker delay tasks: %s. Are its queues celery_delayed_0 to 27 of '
-                         "broker_native_delayed_delivery_queue_type = '%s', and may this user declare them?",
-                         one_line(exc), kind)
+            return [] if isinstance(exc, expected) else [one_line(exc)]
+        return []
 
 
 class EventLoop(bootsteps.StartStopStep):
