@@ -54,6 +54,18 @@ def test_processes_may_be_spawned(project: ModuleType, start_project_worker: Cal
     assert worker.stop() == 0
 
 
+def test_a_spawned_process_has_time_for_what_is_to_be_done_at_its_end(
+    project: ModuleType, start_project_worker: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / 'parting.py').write_text(
+        "import atexit, os, time\natexit.register(lambda: (time.sleep(0.5), os.write(1, b'has parted\\n')))\n")
+    worker = start_project_worker('-I', 'parting', '--max-memory-per-child', '1', START_METHOD='spawn')
+    assert project.add.delay(1, 1).get(timeout=60) == 2
+    worker.await_line('has parted', timeout=30)
+    assert project.add.delay(2, 1).get(timeout=60) == 3
+    assert 'SIGKILL' not in worker.output
+
+
 def test_the_pool_is_resized_and_replaced_by_remote_control(
     project: ModuleType, start_project_worker: Callable[..., Any]
 ) -> None:

@@ -42,6 +42,8 @@ logger = logging.getLogger('celery.pools.prefork')
 SHORT = 0.001
 #: How many reports, and for how many seconds, are held back at most.
 HELD_REPORTS, HELD_SECONDS = 8, 0.004
+#: Seconds after which a spawned process is killed whose interpreter does not end, as where a thread does not.
+PARTING = 5
 
 _RESET = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGQUIT, signal.SIGUSR2, signal.SIGCHLD)
 
@@ -81,6 +83,11 @@ class ChildProgram(NamedTuple):
             code = 1
         finally:
             self.preparation.leave(code)
+            if self.release is None:
+                # The system closes it when the process is gone: what ends with the interpreter (atexit) has its time.
+                self.sock.detach()
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(PARTING)
         sys.exit(code)
 
 
