@@ -29,18 +29,19 @@ _NO_END = frozenset({Kind.REQUEUED, Kind.UNRECORDED})
 def begin_again(run: Run) -> tuple[str, Outcome | None]:
     """Before a message is run that was delivered before: the name of our mark, and the end if there are too many."""
     limit = run.prepared.app.conf.task_redelivery_limit
-    allowed = _deliveries_allowed(run)
+    allowed = _deliveries_allowed(run) if _deliveries(run) else None  # other queues drop nothing
     if allowed is not None:
         limit = min(limit or allowed, allowed)
     if not limit:
         return '', None
+    said = 'x-delivery-limit' if limit == allowed else 'task_redelivery_limit'
+    limit = max(limit, 2)  # what comes back for the first time may have been given back before it ran
     times, mark = _mark(run, 'begun', limit)
     if not mark and allowed is not None:  # nobody counts but the queue
         times = _deliveries(run)
     if times < limit:
         return mark, None
-    return mark, condemn(run, 'The worker was lost each time that it ran.', times,
-                         'x-delivery-limit' if limit == allowed else 'task_redelivery_limit')
+    return mark, condemn(run, 'The worker was lost each time that it ran.', times, said)
 
 
 def end_again(run: Run, mark: str, outcome: Outcome) -> None:

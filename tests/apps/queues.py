@@ -16,6 +16,8 @@ QUEUES = {
     'priority': Queue('priority', Exchange('priority'), routing_key='priority', queue_arguments={'x-max-priority': 9}),
     'last': Queue('last', Exchange('last'), routing_key='last', consumer_arguments={'x-priority': -5}),
     'given': Queue('given', Exchange('given'), routing_key='given', no_declare=True),
+    'once': Queue('once', Exchange('once'), routing_key='once',
+                  queue_arguments={'x-queue-type': 'quorum', 'x-delivery-limit': 1}),
     'news': Broadcast('news'),
     'bills': Queue('bills', Exchange('by-pattern-too', 'topic'), routing_key='bills.#',
                    queue_arguments={'x-queue-type': 'quorum'}),
@@ -30,7 +32,7 @@ app.conf.update(
 )
 
 
-@app.task(bind=True)
+@app.task(bind=True, acks_late='LATE' in os.environ)
 def where(self, value=None):
     """The worker that runs this, the exchange and the routing key that it came by, and the value."""
     info = self.request.delivery_info

@@ -124,6 +124,19 @@ def test_tasks_that_the_broker_delays_come_though_another_queue_cannot_be_bound(
     assert ('Senders cannot have the broker delay' in worker.output) == declared
 
 
+@pytest.mark.parametrize('queue', ['once', 'direct'])
+def test_what_was_given_back_unstarted_runs_though_a_queue_allows_but_one_more_delivery(
+    load_queues: Callable[..., ModuleType], start_queues: Callable[..., Any], queue: str
+) -> None:
+    queues = load_queues('direct,once')
+    result = queues.where.apply_async((1,), queue=queue)
+    with queues.app.connection_for_read() as connection:
+        channel = connection.default_channel
+        channel.basic_reject(channel.basic_get(queue).delivery_tag, requeue=True)
+    start_queues('direct,once', LATE='1')
+    assert result.get(timeout=60)[3] == 1
+
+
 def test_a_worker_of_a_queue_that_is_declared_otherwise_says_which_and_stops(
     project: ModuleType, start_project_worker: Callable[..., Any]
 ) -> None:
