@@ -16,6 +16,7 @@ from typing import Any
 from canvaslite import states
 from canvaslite.backends import chords
 from canvaslite.backends.chords import ChordJoin, Outbox, Part, Report, act_on_report
+from canvaslite.exceptions import UnreadableResult
 from canvaslite.utils.time import second_done
 
 __all__ = ('end_chord', 'look_after', 'sweep', 'uncounted_parts')
@@ -95,7 +96,11 @@ def uncounted_parts(backend: Any, join: ChordJoin, group_id: str, outbox: Outbox
     slots = join.missing(group_id, outbox.slots)
     for start in range(0, len(slots), LOOKED_UP_AT_ONCE):
         places = dict(slots[start:start + LOOKED_UP_AT_ONCE])
-        for task_id, meta in backend.get_task_metas(list(places)).items():
+        try:
+            metas = backend.get_task_metas(list(places))
+        except UnreadableResult as exc:  # it stands for a failure; the others are seen by the next look
+            metas = {exc.task_id: {'status': states.FAILURE, 'result': exc}}
+        for task_id, meta in metas.items():
             # What is older than the chord is the result of an earlier run under the same id.
             if meta['status'] in states.READY_STATES and (second_done(meta) or inf) > outbox.opened - CLOCK_SKEW:
                 value = backend.encode_result(meta['result'], meta['status'])

@@ -108,6 +108,21 @@ def test_a_failure_that_was_stored_but_not_counted_fails_the_chord(app, make_app
 
 
 @on(KEEPING)
+def test_what_is_stored_of_a_part_and_is_no_result_fails_the_chord(app, make_app, later):
+    chord = Chord(app, 3).open()
+    app.backend.store_result(chord.ids[0], 'stored', states.SUCCESS)
+    for place in (1, 2):
+        app.backend.store_result(chord.ids[place], 5, states.FAILURE)  # no exception
+
+    for looks in range(1, 4):  # each counts one of them
+        later(looks * LATER)
+        app.backend.sweep_chords()
+
+    with pytest.raises(ChordError, match='raised UnreadableResult'):
+        reader(app, make_app).AsyncResult(chord.body_id).get(timeout=5)
+
+
+@on(KEEPING)
 def test_a_sweep_leaves_a_chord_alone_that_is_under_way(app, later):
     chord = Chord(app, 2).open()
     app.backend.store_result(chord.ids[0], 'value', states.SUCCESS)
