@@ -138,7 +138,7 @@ def test_canvaslite_never_imports_celery(path: Path) -> None:
 
 #: Lines that the whole surface may have when all of it is there, and lines that it has reached on the way. What is
 #: above the budget is owed: what raises this number says in its commit what for, and what else goes down.
-BUDGET, REACHED = 20_000, 29_750
+BUDGET, REACHED = 20_000, 29_754
 
 
 def test_the_surface_grows_no_further_above_its_budget() -> None:

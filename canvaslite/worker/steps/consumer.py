@@ -244,7 +244,7 @@ class DelayedDelivery(bootsteps.StartStopStep):
             return
         kind = c.app.conf.broker_native_delayed_delivery_queue_type
         queues = c.app.amqp.queues
-        refusals = self._try(c, lambda: declare_levels(c.connection.channel(), kind))
+        refusals = self._try(c, partial(self._declare, c, kind))
         for queue in queues.values():
             if not (isinstance(queue, Broadcast) or (queue.exchange and queue.exchange.type == 'direct')):
                 # One that is not to be had keeps the others from nothing; those of other workers may not be there yet.
@@ -254,6 +254,10 @@ class DelayedDelivery(bootsteps.StartStopStep):
             logger.error('Senders cannot have the broker delay tasks, or not for all queues: %s. Are its queues '
                          "celery_delayed_0 to 27 of broker_native_delayed_delivery_queue_type = '%s', and may this "
                          'user declare them?', '; '.join(refusals), kind)
+
+    def _declare(self, c: Any, kind: str) -> None:
+        with c.connection.channel() as channel:
+            declare_levels(channel, kind)
 
     def _try(self, c: Any, function: Callable[[], Any], expected: Any = ()) -> list[str]:
         """Call `function`; what the broker has against it, unless that is `expected`."""
