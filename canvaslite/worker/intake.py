@@ -111,7 +111,7 @@ class Intake:
         except (KeyError, TypeError, FrameSyntaxError, UnicodeDecodeError):
             self._take(received)
             return
-        if (id.__class__ is not str or not is_name(id) or delivery.redelivered
+        if (not is_name(id) or delivery.redelivered
                 or headers.get('eta') is not None or headers.get('expires') is not None
                 or headers.get('timelimit', _NO_LIMITS) != _NO_LIMITS):
             self._take(received)
